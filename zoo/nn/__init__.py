@@ -1,0 +1,1 @@
+"""Blocks that three or more architectures use unchanged, and generation."""

@@ -1,0 +1,141 @@
+"""What is learnt. One file = one objective; it exports `OBJECTIVE`, plugins use the group `zoo_objectives`.
+
+An objective says which networks there are, in which phases they are updated, and what each phase minimises.
+It never touches an optimizer, a device or a rank: the trainer does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from zoo.registry import Registry
+from zoo.training.data import Spec
+from zoo.training.random import Rows
+
+Networks = Mapping[str, nn.Module]
+Batch = Mapping[str, Tensor]
+
+
+class Term(NamedTuple):
+    """One part of a loss, as a sum over what it counts, so that microbatches and ranks can be added up."""
+
+    sum: Tensor
+    """0-D, with gradient: the total over this microbatch, not the mean."""
+    count: Tensor | int
+    """How many samples, tokens or pixels the sum runs over."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a phase minimises: the weighted sum of its terms, each divided by its count over the global batch."""
+
+    terms: Mapping[str, Term]
+    logs: Mapping[str, tuple[Tensor, Tensor | int]] = field(default_factory=dict)
+    """Further (sum, count) pairs to be logged, never differentiated."""
+
+
+class Phase(NamedTuple):
+    """One update within a step."""
+
+    name: str
+    updates: tuple[str, ...]
+    """Which networks it updates; the others only pass gradients through."""
+    every: int = 1
+    """It runs at the steps that this divides."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective may know of the moment."""
+
+    step: int
+    rows: Rows
+    """Random numbers for the rows of the batch: noise, masks, latents."""
+    training: bool
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For objectives without options."""
+
+
+class Objective(Protocol):
+    """The contract, with the defaults that most objectives keep; write `class Mine(Objective)`.
+
+    Models are called only as `nets["model"](...)`, with keyword arguments named like the batch's keys.
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[type] = NoOptions
+    """The dataclass of its options: `objective.<field>` in a run's config."""
+    headline: ClassVar[str] = "loss"
+    """The metric that says how good the model is; its name decides what `best` means."""
+    larger_is_better: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("target",)
+    """The batch keys that the objective itself uses; the trainer drops what neither it nor the model reads."""
+    supplies: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the model's forward that the objective makes, such as a latent, and the data need not have."""
+
+    def __init__(self, config: Any, spec: Spec) -> None:
+        """Keep the options and what the data are."""
+        self.options, self.spec = config, spec
+
+    def build(self, model: nn.Module) -> dict[str, nn.Module]:  # noqa: ARG002 - a default
+        """Further networks (a teacher, a projection head): trained and checkpointed, never exported."""
+        return {}
+
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The networks of the model that are wrapped, called and updated each by itself."""
+        return {"model": model}
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The updates of a step, in order; the default updates the model once."""
+        return (Phase("train", ("model",)),)
+
+    def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:  # noqa: ARG002
+        """What each term of `loss` will count, known before the forward pass.
+
+        Gradient accumulation needs it: the first microbatch must already be divided by the global count.
+        The default, an empty dict, stands for one per row of the batch.
+        """
+        return {}
+
+    def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
+        """The loss of one phase on one microbatch."""
+        ...
+
+    def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
+        """(sum, count) pairs of one batch in eval mode; sums may be tensors of any shape, counts numbers."""
+        loss = self.loss(self.phases()[0], nets, batch, ctx)
+        return {f"{name}_loss" if len(loss.terms) > 1 else "loss": (t.sum, t.count) for name, t in loss.terms.items()}
+
+    def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Metrics from the totals of `evaluate` over a whole split; by default sum / count."""
+        return {name: float(total / count) for name, (total, count) in totals.items()}
+
+
+OBJECTIVES: Registry[type[Objective]] = Registry(
+    "objectives", "zoo.training.objectives", "OBJECTIVE", lambda objective: [objective.name]
+)
+
+DEFAULT = {
+    "image-classification": "classification",
+    "tabular-classification": "classification",
+    "tabular-regression": "regression",
+    "text-generation": "causal_lm",
+    "unconditional-image-generation": "adversarial",
+}
+"""Which objective a task is trained by when the config names none."""
+
+
+def forward_arguments(batch: Batch, *, without: tuple[str, ...] = ("target",)) -> dict[str, Tensor]:
+    """The batch without what only the loss needs."""
+    return {key: value for key, value in batch.items() if key not in without}
+
+
+def rows(batch: Batch) -> int:
+    """How many samples a batch has."""
+    return len(next(iter(batch.values())))
