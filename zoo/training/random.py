@@ -59,7 +59,7 @@ class Rows:
         rows = [generator(self.seed, name, *sample).integers(high, size=tuple(shape)) for sample in self.samples]
         return torch.as_tensor(np.array(rows, dtype=np.int64)).to(self.device)
 
-    def _draw(self, name: str, shape: Sequence[int], fill) -> Tensor:  # noqa: ANN001
+    def _draw(self, name: str, shape: Sequence[int], fill) -> Tensor:
         rows = np.empty((len(self.samples), *shape), dtype=np.float32)
         for row, sample in zip(rows.reshape(len(rows), -1), self.samples, strict=True):
             fill(generator(self.seed, name, *sample), row)

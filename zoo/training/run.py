@@ -153,7 +153,9 @@ class RunConfig:
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "config") -> "RunConfig":
         """The same from nested mappings."""
-        values = {key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()}
+        values = {
+            key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()
+        }
         return configs.build(cls, values, where)
 
 

@@ -18,14 +18,10 @@ Networks = Mapping[str, nn.Module]
 Batch = Mapping[str, Tensor]
 
 
-class Term(NamedTuple):
-    """One part of a loss, as a sum over what it counts, so that microbatches and ranks can be added up."""
-
-    sum: Tensor
-    """0-D, with gradient: the total over this microbatch, not the mean."""
-    count: Tensor | int
-    """How many samples, tokens or pixels the sum runs over."""
-    weight: float = 1.0
+Term = tuple[Tensor, Tensor | int, float]
+"""One part of a loss as (sum, count, weight): the total over the microbatch, 0-D with gradient and not the mean;
+how many samples, tokens or pixels it runs over; its weight in the whole. Sums and counts can be added up over
+microbatches and ranks, means cannot."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,12 @@ class Objective(Protocol):
     supplies: ClassVar[tuple[str, ...]] = ()
     """Arguments of the model's forward that the objective makes, such as a latent, and the data need not have."""
 
-    def __init__(self, config: Any, spec: Spec) -> None:
-        """Keep the options and what the data are."""
-        self.options, self.spec = config, spec
+    options: Any
+    spec: Spec
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        """Keep the options, an instance of `config`, and what the data are."""
+        self.options, self.spec = options, spec
 
     def build(self, model: nn.Module) -> dict[str, nn.Module]:  # noqa: ARG002 - a default
         """Further networks (a teacher, a projection head): trained and checkpointed, never exported."""
@@ -110,7 +109,7 @@ class Objective(Protocol):
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
         """(sum, count) pairs of one batch in eval mode; sums may be tensors of any shape, counts numbers."""
         loss = self.loss(self.phases()[0], nets, batch, ctx)
-        return {f"{name}_loss" if len(loss.terms) > 1 else "loss": (t.sum, t.count) for name, t in loss.terms.items()}
+        return {f"{name}_loss" if len(loss.terms) > 1 else "loss": term[:2] for name, term in loss.terms.items()}
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Metrics from the totals of `evaluate` over a whole split; by default sum / count."""
