@@ -100,7 +100,7 @@ class Registry(Generic[Record]):
         Args:
             kind: the namespace; plugins use the entry point group `zoo_<kind>`.
             package: the package whose modules hold the built-in records.
-            attribute: the constant that such a module exports.
+            attribute: the constant that such a module exports: a record or a tuple of them.
             claims: every name a record answers to, its own first.
         """
         self.kind, self.package, self.attribute, self.claims = kind, package, attribute, claims
@@ -157,8 +157,8 @@ class Registry(Generic[Record]):
     def _discover(self) -> None:
         package = importlib.import_module(self.package)
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-            record = getattr(importlib.import_module(f"{self.package}.{module.name}"), self.attribute, None)
-            if record is not None:
+            exported = getattr(importlib.import_module(f"{self.package}.{module.name}"), self.attribute, ())
+            for record in exported if isinstance(exported, tuple) else (exported,):
                 self._add(record)
         if os.environ.get("ZOO_PLUGINS", "1") == "0":
             return

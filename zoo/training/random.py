@@ -36,15 +36,16 @@ def seed_torch(seed: int, name: str, *counter: int) -> None:
 class Rows:
     """Draws for a batch in which row i depends only on the seed, the name and that row's sample."""
 
-    def __init__(self, seed: int, samples: Sequence[tuple[int, int]], device: torch.device) -> None:
+    def __init__(self, seed: int, prefix: str, samples: Sequence[tuple[int, int]], device: torch.device) -> None:
         """Keep what the rows are keyed by.
 
         Args:
             seed: the run's seed.
+            prefix: put before every name, so that two phases of a step draw different numbers.
             samples: (epoch, index in the split) of each row.
             device: where the draws are put.
         """
-        self.seed, self.samples, self.device = seed, samples, device
+        self.seed, self.prefix, self.samples, self.device = seed, prefix, samples, device
 
     def normal(self, name: str, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal numbers, (batch, *shape)."""
@@ -56,11 +57,14 @@ class Rows:
 
     def integers(self, name: str, high: int, shape: Sequence[int] = ()) -> Tensor:
         """Whole numbers in [0, high), (batch, *shape), int64."""
-        rows = [generator(self.seed, name, *sample).integers(high, size=tuple(shape)) for sample in self.samples]
+        rows = [
+            generator(self.seed, self.prefix + name, *sample).integers(high, size=tuple(shape))
+            for sample in self.samples
+        ]
         return torch.as_tensor(np.array(rows, dtype=np.int64)).to(self.device)
 
     def _draw(self, name: str, shape: Sequence[int], fill) -> Tensor:
         rows = np.empty((len(self.samples), *shape), dtype=np.float32)
         for row, sample in zip(rows.reshape(len(rows), -1), self.samples, strict=True):
-            fill(generator(self.seed, name, *sample), row)
+            fill(generator(self.seed, self.prefix + name, *sample), row)
         return torch.from_numpy(rows).to(self.device)

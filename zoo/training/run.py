@@ -120,22 +120,15 @@ class TrainerConfig:
 class RunConfig:
     """Everything that a run depends on."""
 
-    model: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
     """`name`: anything that zoo.create takes; the other keys are fields of that model's config."""
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
     """`name`, `batch_size`, `workers`, and the options of that data set."""
     objective: Mapping[str, Any] = field(default_factory=dict)
     """`name` and its options; by default what the model's task is trained by."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     trainer: TrainerConfig = TrainerConfig()
-    kernels: Literal["auto", "reference", "fused"] = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse a model or data section without a name."""
-        for section in ("model", "data"):
-            if not isinstance(getattr(self, section).get("name"), str):
-                raise ValueError(f"{section}.name is missing; say which {section} to use, such as {section}.name=...")
 
     @classmethod
     def read(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "RunConfig":

@@ -1,0 +1,153 @@
+"""Folders that appear whole or not at all, and files whose bytes can be checked.
+
+A folder is staged beside its target, flushed to the disk, given a manifest with the sha256 of every file, and
+renamed into place. A crash at any moment leaves either the old folder or the new one, and perhaps a staging
+folder whose name says so.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+STAGED = ".tmp-"
+REPLACED = ".del-"
+
+
+class DamagedFile(OSError):
+    """A file whose bytes are not what was written; the message names file, defect and remedy."""
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, manifest: str, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """A folder to fill, which takes the target's place when the block ends without an error.
+
+    Args:
+        target: where the folder shall appear; what lies there is replaced only by the whole new one.
+        manifest: the name of the file that will list size and sha256 of all others.
+        facts: further keys for that file.
+
+    Raises:
+        OSError: the disk is full or not writable; the target is as it was, and nothing is left behind.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f"{target.name}{STAGED}{uuid.uuid4().hex[:8]}")
+    staging.mkdir()
+    try:
+        yield staging
+        files = {
+            str(path.relative_to(staging)): describe_file(path) for path in sorted(staging.rglob("*")) if path.is_file()
+        }
+        listed = {**(facts or {}), "files": files}
+        (staging / manifest).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+        for path in staging.rglob("*"):
+            _sync(path)
+        _sync(staging)
+        _swap(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _swap(staging: Path, target: Path) -> None:
+    replaced = None
+    if target.exists():
+        replaced = target.with_name(f"{target.name}{REPLACED}{uuid.uuid4().hex[:8]}")
+        os.rename(target, replaced)
+    try:
+        os.rename(staging, target)
+    except OSError:
+        if replaced is not None:
+            os.rename(replaced, target)
+        raise
+    _sync(target.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves either the old bytes or the new ones."""
+    staging = path.with_name(f"{path.name}{STAGED}{uuid.uuid4().hex[:8]}")
+    try:
+        staging.write_bytes(data)
+        _sync(staging)
+        os.replace(staging, path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's entries, to the disk, so that it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def check_folder(folder: Path, manifest: str) -> dict[str, Any]:
+    """Compare every file of a folder with its manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DamagedFile: the manifest or a file is missing, shorter, longer, or has other bytes.
+    """
+    try:
+        listed = json.loads((folder / manifest).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = listed["files"]
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+    except FileNotFoundError:
+        raise DamagedFile(f"{folder}: {manifest} is missing, so the folder was never finished; use another") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DamagedFile(f"{folder / manifest}: not a readable manifest; use another copy of the folder") from None
+    for name, (size, sha256) in expected.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DamagedFile(f"{folder / manifest}: lists {name!r}, which lies outside the folder; do not trust it")
+        check_file(folder / name, size, sha256)
+    return listed
+
+
+def check_file(path: Path, size: int, sha256: str) -> None:
+    """Compare a file with its size and sha256; DamagedFile says how they differ."""
+    if not path.is_file() or path.is_symlink():
+        raise DamagedFile(f"{path}: missing, or not a plain file; use another copy")
+    actual = path.stat().st_size
+    if actual != size:
+        raise DamagedFile(
+            f"{path}: has {actual} bytes instead of {size}; it is truncated or overwritten, use another copy"
+        )
+    if describe_file(path)["sha256"] != sha256:
+        raise DamagedFile(f"{path}: its sha256 differs from the recorded one; the file is damaged, use another copy")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a crash left half-staged or half-deleted in a folder."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if STAGED in path.name or REPLACED in path.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def as_disk_error(error: Exception, path: Path) -> OSError:
+    """The OSError behind a failed write by a library that reports the disk's errors as its own."""
+    text = str(error)
+    code = errno.ENOSPC if "No space left" in text or "os error 28" in text else errno.EIO
+    return OSError(code, os.strerror(code), str(path))

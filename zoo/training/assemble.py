@@ -1,0 +1,205 @@
+"""From a RunConfig to the parts of a run that fit together, and to the config with nothing left open."""
+
+import inspect
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+import zoo.config as configs
+from zoo import factory
+from zoo.config import ConfigError
+from zoo.registry import ARCHITECTURES
+from zoo.training.data import DATA_SETS, Spec, Splits
+from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
+from zoo.training.random import seed_torch
+from zoo.training.run import RunConfig, TrainerConfig
+
+HARMLESS = {
+    "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
+    "trainer.eval_every", "trainer.eval_batch_size",
+}  # fmt: skip
+"""What may change when a run is resumed, for it does not change the weights (`eval_every`: see `check_same_run`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How batches are made; part of every data section."""
+
+    batch_size: int = 64
+    """Samples in one forward pass of one rank."""
+    workers: int = 0
+    """Processes that prepare batches ahead; 0 prepares them in the training process."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty batch."""
+        if self.batch_size < 1 or self.workers < 0:
+            raise ValueError(f"batch_size {self.batch_size} must be >= 1 and workers {self.workers} >= 0")
+
+
+class Parts(NamedTuple):
+    """What a trainer needs."""
+
+    config: RunConfig
+    model: nn.Module
+    splits: Splits
+    objective: Objective
+    arguments: tuple[str, ...]
+    """The arguments of the model's forward."""
+
+
+def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, objective: Objective | None) -> Parts:
+    """Build what was not given, and check that all parts fit.
+
+    Raises:
+        ConfigError: a section is missing or does not fit; the message names the parts.
+    """
+    section, splits = _data(config.data, data)
+    named, model = _model(config, model, splits.spec)
+    goal, objective = _objective(config.objective, objective, model, splits.spec)
+    arguments = _check_fit(model, splits.spec, objective)
+    resolved = replace(
+        config, data=section, model=named, objective=goal, trainer=_lengths(config.trainer, section, len(splits.train))
+    )
+    return Parts(resolved, model, splits, objective, arguments)
+
+
+def load_data(section: Mapping[str, Any]) -> Splits:
+    """Read the data that a config's data section names."""
+    return _data(section, None)[1]
+
+
+def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, Any], Splits]:
+    loading_names = {field.name for field in fields(Loading)}
+    loading = configs.build(Loading, {k: v for k, v in section.items() if k in loading_names}, "data")
+    options = {k: v for k, v in section.items() if k not in loading_names and k != "name"}
+    if data is not None:
+        return {**section, **configs.to_dict(loading)}, data
+    record = DATA_SETS.find(_name(section, "data"))
+    built = configs.build(record.config, options, "data")
+    splits = record.load(built)
+    if len(splits.train) == 0:
+        raise ConfigError(f"data {record.name}: the training part is empty; choose other options")
+    return {"name": record.name, **configs.to_dict(loading), **configs.to_dict(built)}, splits
+
+
+def _name(section: Mapping[str, Any], kind: str) -> str:
+    name = section.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"{kind}.name is missing; say which {kind} to use, such as {kind}.name=...")
+    return name
+
+
+def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict[str, Any], nn.Module]:
+    """The model, and its section with every field of its config."""
+    section = dict(config.model)
+    if model is None:
+        name = _name(section, "model")
+        options = {key: value for key, value in section.items() if key != "name"}
+        known = {field.name for field in fields(factory.config(name))}
+        adaptable = ("num_classes", "in_channels") if _has_weights(name, options) else tuple(spec.model_fields())
+        filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
+        seed_torch(config.trainer.seed, "model")
+        model = factory.create(name, **{**filled, **options})
+        section = {"name": name, **{k: v for k, v in options.items() if k not in known}}
+    own = getattr(model, "config", None)
+    return {**section, **({} if own is None else configs.to_dict(own))}, model
+
+
+def _has_weights(name: str, options: Mapping[str, Any]) -> bool:
+    return ":" in name or "." in name or bool(options.get("pretrained")) or options.get("weights") is not None
+
+
+def _objective(
+    section: Mapping[str, Any], objective: Objective | None, model: nn.Module, spec: Spec
+) -> tuple[dict[str, Any], Objective]:
+    if objective is not None:
+        return {"name": type(objective).__name__, **configs.to_dict(objective.options)}, objective
+    name = section.get("name") or _default_objective(model)
+    found = OBJECTIVES.find(name)
+    options = configs.build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
+    return {"name": found.name, **configs.to_dict(options)}, found(options, spec)
+
+
+def _default_objective(model: nn.Module) -> str:
+    task = next((a.task for a in ARCHITECTURES.records().values() if a.model is type(model)), None)
+    if task not in DEFAULT:
+        known = ", ".join(OBJECTIVES.records())
+        raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")
+    return DEFAULT[task]
+
+
+def _check_fit(model: nn.Module, spec: Spec, objective: Objective) -> tuple[str, ...]:
+    """Compare what the model takes with what the data give; returns the names of forward's arguments."""
+    parameters = inspect.signature(model.forward).parameters
+    who = type(model).__name__
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in (*spec.keys, *objective.supplies):
+            raise ConfigError(f"{who} takes {name!r}, which the data do not give; they give {', '.join(spec.keys)}")
+    for name in objective.reads:
+        if name not in spec.keys:
+            raise ConfigError(f"objective {objective.name} needs {name!r}, which the data do not give; choose another")
+    own = getattr(model, "config", None)
+    for name, given in spec.model_fields().items():
+        has = getattr(own, name, None)
+        enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
+        if not enough:
+            raise ConfigError(f"{who} has {name} {has}, but the data have {given}; set model.{name}={given}")
+    return tuple(parameters)
+
+
+def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> TrainerConfig:
+    """Steps instead of epochs, and the intervals that follow from them."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = config.steps
+    if steps is None:
+        if config.epochs is None:
+            raise ConfigError("trainer.steps is missing; say how long to train by trainer.steps=... or trainer.epochs=...")
+        steps = max(1, math.ceil(config.epochs * samples / (data["batch_size"] * config.accumulate * ranks)))
+    return replace(
+        config,
+        steps=steps,
+        epochs=None,
+        checkpoint_every=config.checkpoint_every or math.ceil(steps / 10),
+        eval_every=config.eval_every or math.ceil(steps / 10),
+        log_every=config.log_every or math.ceil(steps / 100),
+    )
+
+
+def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
+    """Refuse to overwrite a run, and to go on with another one's config.
+
+    Raises:
+        ConfigError: `out` holds something and `resume` is not set, or holds a run with other settings.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder for the run")
+    path = out / "config.yaml"
+    if not resume:
+        what = "already holds a run; add --resume to go on with it" if path.exists() else "is not empty"
+        raise ConfigError(f"{out} {what}, or choose another --out")
+    if not path.exists():
+        return
+    before, now = _flat(configs.read_yaml(path)), _flat(configs.to_dict(config))
+    harmless = HARMLESS - ({"trainer.eval_every"} if config.trainer.keep_best else set())
+    changed = [key for key in sorted({*before, *now} - harmless) if before.get(key) != now.get(key)]
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"{out} was begun with {key} {before.get(key)}, now it is {now.get(key)}{more}; "
+            "resume with the same config, or choose another --out"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,121 @@
+"""Reading a table of numbers from a CSV or NPZ file, with errors that name the cell."""
+
+import csv
+import math
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Table(NamedTuple):
+    """What a file holds."""
+
+    features: np.ndarray
+    """(rows, columns), float64 and finite."""
+    target: np.ndarray
+    """(rows,): float64, or text where a cell is no number."""
+
+
+def read_table(path: str, target: str, header: bool | None) -> Table:
+    """Read `*.npz` with arrays `features` and `target`, anything else as delimited text.
+
+    Args:
+        path: the file.
+        target: the name of the target's column, or its number from 0; empty for the last one.
+        header: whether the first row holds names; None: when no cell of it is a number.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else than numbers; the message names file, row and column.
+    """
+    return _read_npz(path) if Path(path).suffix.lower() == ".npz" else _read_text(path, target, header)
+
+
+def _read_npz(path: str) -> Table:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features, target = np.asarray(arrays["features"], np.float64), np.asarray(arrays["target"])
+    except KeyError:
+        raise ValueError(f"{path}: arrays named 'features' and 'target' are needed") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an NPZ file of numbers: {error}") from None
+    if features.ndim != 2 or target.shape != features.shape[:1] or not features.size:
+        raise ValueError(
+            f"{path}: features have shape {features.shape} and target {target.shape}, not (rows, columns) and (rows,)"
+        )
+    if target.dtype.kind in "iufb":
+        target = target.astype(np.float64)
+    for name, values in (("features", features), ("target", target)):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0]))
+            raise ValueError(f"{path}: {name}[{place}] is not finite; fill it in or leave the row out")
+    return Table(features, target)
+
+
+def _read_text(path: str, target: str, header: bool | None) -> Table:
+    lines, rows = _cells(path)
+    if header is None:
+        header = all(_number(cell) is None for cell in rows[0])
+    names = [cell.strip() for cell in rows[0]] if header else [str(i) for i in range(len(rows[0]))]
+    lines, rows = lines[header:], rows[header:]
+    if not rows or len(names) < 2:
+        raise ValueError(f"{path}: {len(rows)} rows of {len(names)} columns; at least one row of two is needed")
+    column = _target_column(path, target, names)
+    features = np.empty((len(rows), len(names) - 1))
+    for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {line}: {len(row)} cells where {len(names)} are expected")
+        values = [_number(cell) for cell in row]
+        for j, value in enumerate(values):
+            if j != column and value is None:
+                raise ValueError(
+                    f"{path}, line {line}, column {names[j]!r}: {row[j]!r} is not a finite number; "
+                    "encode it, fill it in or leave it out"
+                )
+        features[i] = [value for j, value in enumerate(values) if j != column]
+    return Table(features, _target([row[column].strip() for row in rows], f"{path}, column {names[column]!r}"))
+
+
+def _cells(path: str) -> tuple[list[int], list[list[str]]]:
+    """The rows that are not blank, and the line in which each ends."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a CSV file: {error}") from None
+    if not numbered:
+        raise ValueError(f"{path}: the file holds no rows")
+    return [line for line, _ in numbered], [row for _, row in numbered]
+
+
+def _target_column(path: str, target: str, names: list[str]) -> int:
+    if target in names:
+        return names.index(target)
+    if not target:
+        return len(names) - 1
+    if target.isdecimal() and int(target) < len(names):
+        return int(target)
+    raise ValueError(f"{path}: there is no column {target!r} for data.target; it has {', '.join(names)}")
+
+
+def _target(cells: list[str], where: str) -> np.ndarray:
+    if not all(cells):
+        raise ValueError(f"{where}: an empty cell; every row needs a target")
+    values: list[Any] = [_number(cell) for cell in cells]
+    return np.array(cells) if None in values else np.array(values, np.float64)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

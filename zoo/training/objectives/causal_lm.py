@@ -1,0 +1,77 @@
+"""Causal language modelling: predict each token from those before it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
+
+IGNORE = -100
+"""A target that is no token, such as padding: neither learnt nor counted."""
+
+BYTES = 256
+"""The vocabulary of text that is read byte by byte."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLMConfig:
+    """Options of the objective."""
+
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread evenly over all tokens while training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing {self.label_smoothing} is not in [0, 1)")
+
+
+class CausalLM(Objective):
+    """The mean cross-entropy of the next token, over tokens and not over texts.
+
+    A batch has `target`, (batch, seq) int64: the token that follows each position, or -100 where none is asked
+    for. The model takes the rest and gives logits, (batch, seq, vocab).
+    """
+
+    name = "causal_lm"
+    config = CausalLMConfig
+
+    def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
+        """How many tokens are to be predicted."""
+        return {"nll": (batch["target"] != IGNORE).sum()}
+
+    def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
+        """The negative log-likelihood of the targets."""
+        logits = nets["model"](**forward_arguments(batch))
+        nll = _nll(logits, batch["target"], self.options.label_smoothing)
+        return Loss({"nll": (nll, self.counts(phase, batch, ctx)["nll"], 1.0)})
+
+    def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
+        """Loss, without label smoothing, and hits, over all tokens to be predicted."""
+        logits, target = nets["model"](**forward_arguments(batch)), batch["target"]
+        count = (target != IGNORE).sum()
+        return {"loss": (_nll(logits, target), count), "accuracy": ((logits.argmax(-1) == target).sum(), count)}
+
+    def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Nats and hits per token, perplexity, and bits per byte where the tokens are bytes."""
+        metrics = {name: float(total / count) for name, (total, count) in totals.items()}
+        metrics["perplexity"] = math.exp(metrics["loss"])
+        if self.spec.vocab_size == BYTES:
+            metrics["bits_per_byte"] = metrics["loss"] / math.log(2)
+        return metrics
+
+
+def _nll(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        target.flatten(),
+        ignore_index=IGNORE,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+
+
+OBJECTIVE = CausalLM
