@@ -158,7 +158,7 @@ def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> Tr
     steps = config.steps
     if steps is None:
         if config.epochs is None:
-            raise ConfigError("trainer.steps is missing; say how long to train by trainer.steps=... or trainer.epochs=...")
+            raise ConfigError("trainer.steps is missing; say how long to train by it or by trainer.epochs")
         steps = max(1, math.ceil(config.epochs * samples / (data["batch_size"] * config.accumulate * ranks)))
     return replace(
         config,

@@ -3,10 +3,13 @@
 `torchrun` sets the environment; without it the world is one process and every function here is a no-op.
 """
 
+import atexit
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -73,20 +76,28 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def world(device: str) -> Iterator[World]:
-    """Join the other processes that torchrun started, and leave them in order.
-
-    The barrier before leaving is there because gloo sometimes aborts a process whose peers are still talking.
-    """
+    """Join the other processes that torchrun started; once joined, they stay together until the process ends."""
     chosen, size = choose_device(device), int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or dist.is_initialized():
-        joined = dist.is_initialized()
-        yield World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, chosen)
+    if size == 1 and not dist.is_initialized():
+        yield World(0, 1, chosen)
         return
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if not dist.is_initialized():
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     try:
-        yield World(dist.get_rank(), size, chosen)
-        dist.barrier()
-    finally:
+        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+    except Exception:
+        atexit.unregister(_leave)  # the peers may not come to the barrier; torchrun ends them
+        raise
+
+
+def _leave() -> None:
+    """Part in order: gloo sometimes aborts a process whose peers are still talking, so all wait for each other."""
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError):  # a peer that died has been reported by torchrun
+            if dist.get_backend() == "gloo":
+                dist.monitored_barrier(timeout=timedelta(seconds=30))
         dist.destroy_process_group()

@@ -155,7 +155,8 @@ class Trainer:
             if self._due(state.step, config.checkpoint_every) or stop:
                 self._save(state, here)
             if stop:
-                line.say(f"stopped by a signal at step {state.step}" + (", saved; --resume goes on" if self.out else ""))
+                saved = ", saved; --resume goes on" if self.out else ""
+                line.say(f"stopped by a signal at step {state.step}{saved}")
                 raise Interrupted(flag.number or 15)
 
     def _due(self, step: int, every: int | None) -> bool:

@@ -32,6 +32,9 @@ class Spec:
     mean: tuple[float, ...] = ()
     """Per channel or feature, of the training part; inputs have been normalised by it."""
     std: tuple[float, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    """Per output, of the training part, where the target is a quantity: the model predicts (target - mean) / std."""
+    target_std: tuple[float, ...] = ()
     value_range: tuple[float, float] | None = None
     """The range of an image before normalisation."""
 

@@ -82,7 +82,7 @@ class Objective(Protocol):
         """Keep the options, an instance of `config`, and what the data are."""
         self.options, self.spec = options, spec
 
-    def build(self, model: nn.Module) -> dict[str, nn.Module]:  # noqa: ARG002 - a default
+    def build(self, model: nn.Module) -> dict[str, nn.Module]:
         """Further networks (a teacher, a projection head): trained and checkpointed, never exported."""
         return {}
 
@@ -94,7 +94,7 @@ class Objective(Protocol):
         """The updates of a step, in order; the default updates the model once."""
         return (Phase("train", ("model",)),)
 
-    def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:  # noqa: ARG002
+    def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
         """What each term of `loss` will count, known before the forward pass.
 
         Gradient accumulation needs it: the first microbatch must already be divided by the global count.

@@ -1,0 +1,99 @@
+"""Two processes compute what one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import final
+from test_trainer import TwoCounts
+from toys import Net, splits, trainer
+
+from zoo.training.log import read_log
+from zoo.training.objectives import NoOptions
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from toys import Net, Classify, splits, trainer
+from test_trainer import Alternate, TwoCounts
+from test_resume import Crash, crash_at
+from zoo.training.objectives import NoOptions
+
+if __name__ == "__main__":
+    data = splits(val=True)
+    kinds = {{"plain": Classify, "phases": Alternate, "counts": TwoCounts}}
+    for name, kind in kinds.items():
+        options = dict(data=data, batch_size=4, steps=13, clip_norm=1.0, eval_every=13, out={out!r} + "/" + name)
+        trainer(objective=kind(NoOptions(), data.spec), **options).fit()
+    trainer(data=data, batch_size=2, accumulate=2, out={out!r} + "/accumulated", steps=13, clip_norm=1.0).fit()
+    norm = lambda: Net(norm=True, dropout=0.3)
+    options = dict(data=data, batch_size=4, steps=13, checkpoint_every=1, ema=0.9)
+    trainer(norm(), out={out!r} + "/whole", **options).fit()
+    try:
+        crash_at(trainer(norm(), out={out!r} + "/cut", **options), 5).fit()
+    except Crash:
+        trainer(norm(), out={out!r} + "/cut", **options).fit(resume=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """The folder in which two gloo ranks have left their runs."""
+    out = tmp_path_factory.mktemp("ranks")
+    program = out / "program.py"
+    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), out=str(out)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def apart(first, second):
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
+
+
+@pytest.mark.parametrize("name", ["plain", "accumulated"])
+def test_two_ranks_give_one_process_s_weights(two_ranks, tmp_path, name):
+    data = splits(val=True)
+    trainer(data=data, batch_size=8, out=tmp_path / "one", steps=13, clip_norm=1.0).fit()
+    weights = {n: t for n, t in final(tmp_path / "one").items() if n.startswith("model/")}
+    assert apart(weights, final(two_ranks / name)) < 1e-6
+
+
+def test_two_ranks_divide_by_the_global_count_of_every_term(two_ranks, tmp_path):
+    data = splits(val=True)
+    trainer(
+        data=data, objective=TwoCounts(NoOptions(), data.spec), batch_size=8, out=tmp_path, steps=13, clip_norm=1.0
+    ).fit()
+    weights = {n: t for n, t in final(tmp_path).items() if n.startswith("model/")}
+    assert apart(weights, final(two_ranks / "counts")) < 1e-6
+
+
+def test_two_ranks_measure_what_one_process_measures(two_ranks, tmp_path):
+    trainer(data=splits(val=True), batch_size=8, out=tmp_path / "one", steps=13, clip_norm=1.0, eval_every=13).fit()
+    one, two = (list(read_log(folder / "log.jsonl")) for folder in (tmp_path / "one", two_ranks / "plain"))
+    assert [(event["step"], event["split"]) for event in one] == [(event["step"], event["split"]) for event in two]
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_two_ranks_with_phases_agree_with_one_process(two_ranks, tmp_path):
+    from test_trainer import Alternate
+
+    data = splits(val=True)
+    trainer(
+        data=data, objective=Alternate(NoOptions(), data.spec), batch_size=8, out=tmp_path, steps=13, clip_norm=1.0
+    ).fit()
+    weights = {n: t for n, t in final(tmp_path).items() if n.startswith("model/")}
+    assert apart(weights, final(two_ranks / "phases")) < 1e-6
+
+
+def test_two_ranks_resume_to_the_same_bits(two_ranks):
+    whole, cut = final(two_ranks / "whole"), final(two_ranks / "cut")
+    assert {name for name in whole if not torch.equal(whole[name], cut[name])} == set()
+    assert Net(norm=True).norm.running_mean.shape == whole["model/norm.running_mean"].shape
