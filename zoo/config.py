@@ -8,13 +8,14 @@ and `on`, `no`, `yes` are words (YAML 1.1, PyYAML's own dialect, disagrees with 
 import dataclasses
 import functools
 import json
+import numbers
+import os
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pydantic
 import yaml
 
 from zoo.registry import did_you_mean
@@ -36,18 +37,32 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key_node.value in seen:
+                problem = f"key {key_node.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0) if text.startswith(("0x", "0o")) else int(text, 10)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
+    first: [
+        (tag, regexp)
+        for tag, regexp in resolvers
+        if not tag.endswith((":bool", ":int", ":float", ":timestamp", ":value"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?\d+|0o[0-7]+|0x[\da-fA-F]+)$", re.ASCII), "-+0123456789"
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -70,6 +85,10 @@ def read_yaml_text(text: str, where: str) -> Any:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}{place}: not valid YAML: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid YAML: nested too deeply") from None
+    except (ValueError, LookupError, AttributeError) as error:  # PyYAML's, for tags such as `!!bool maybe`
+        raise ConfigError(f"{where}: not valid YAML: a value does not fit its tag ({error})") from None
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -113,6 +132,10 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | int | float):  # numpy's, say
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     return value
 
 
@@ -139,9 +162,16 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     return _construct(lambda: cls(**checked), where)
 
 
-def replace(config: T, values: Mapping[str, Any], where: str) -> T:
-    """A copy of a dataclass instance with some fields changed; errors as for `build`."""
-    checked = _check_fields(type(config), values, where)
+def replace(config: T, values: Mapping[str, Any], where: str, also: Iterable[str] = ()) -> T:
+    """A copy of a dataclass instance with some fields changed; errors as for `build`.
+
+    Args:
+        config: the instance.
+        values: the fields that change.
+        where: what the data are, for messages.
+        also: further words that the caller understands, for "did you mean".
+    """
+    checked = _check_fields(type(config), values, where, also)
     return _construct(lambda: dataclasses.replace(config, **checked), where)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
@@ -154,14 +184,14 @@ def _construct(make: Callable[[], T], where: str) -> T:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _check_fields(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _check_fields(cls: type, values: Mapping[str, Any], where: str, also: Iterable[str] = ()) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected a mapping of options, got {values!r}; write `key: value` pairs")
     types = _types(cls)
     checked = {}
     for key, value in values.items():
         if key not in types:
-            hint = did_you_mean(str(key), types) or f"; it has {', '.join(types) or 'no options'}"
+            hint = did_you_mean(str(key), [*types, *also]) or f"; it has {', '.join(types) or 'no options'}"
             raise UnknownOption(f"{where}: unknown option {key!r}{hint}")
         checked[key] = _check(types[key], value, where, key)
     return checked
@@ -174,7 +204,9 @@ def _types(cls: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+def _adapter(annotation: Any) -> Any:
+    import pydantic  # here, for listing models should not pay for it
+
     return pydantic.TypeAdapter(annotation)
 
 
@@ -189,11 +221,11 @@ def _check(annotation: Any, value: Any, where: str, key: str) -> Any:
         return tuple(_check(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
     try:
         text = json.dumps(_plain(value))
-    except TypeError:
+    except (TypeError, RecursionError):
         raise ConfigError(f"{where}: {key} must be {_describe(annotation)}, got {value!r}") from None
     try:
         return _adapter(annotation).validate_json(text, strict=True)
-    except pydantic.ValidationError:
+    except ValueError:  # pydantic's ValidationError
         raise ConfigError(f"{where}: {key} must be {_describe(annotation)}, got {value!r}") from None
 
 
@@ -204,7 +236,8 @@ def _describe(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (tuple, list):
         items = [_describe(argument) for argument in arguments if argument is not Ellipsis]
-        return f"a list of {items[0]}" if len(items) == 1 or len(set(items)) == 1 else f"a list ({', '.join(items)})"
+        length = "" if Ellipsis in arguments or origin is list else f" of length {len(items)}"
+        return f"a list{length}, each item {' or '.join(dict.fromkeys(items))}"
     if origin is not None and arguments and origin not in (dict, Mapping):
         return " or ".join(_describe(argument) for argument in arguments)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
@@ -228,6 +261,8 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
                 raise ConfigError(f"{word!r}: {part!r} already has a value, so it cannot have keys of its own")
+        if isinstance(section.get(parts[-1]), dict):
+            raise ConfigError(f"{word!r}: {key!r} already has keys of its own, so it cannot have a value")
         section[parts[-1]] = read_yaml_text(text, word)
     return nested
 

@@ -10,15 +10,19 @@ import importlib
 import importlib.metadata
 import os
 import pkgutil
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import catalogue
 
 Record = TypeVar("Record")
+
+RESERVED = ("name", "pretrained", "weights", "verify", "device", "dtype", "endpoint")
+"""The arguments of `zoo.create` itself, which no config may have as a field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,28 @@ class Architecture:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Name known elsewhere -> preset or preset.tag."""
 
+    def __post_init__(self) -> None:
+        """Refuse what the house could not look up, build or save.
+
+        Raises:
+            ValueError: a name is not spelt `[a-z0-9_]+`, a field is one of `RESERVED`, a preset is no instance
+                of `config`, a count or an alias belongs to no preset, or a name has two meanings.
+        """
+        if odd := [name for name in self.names() if not re.fullmatch("[a-z0-9_]+", name)]:
+            raise ValueError(f"{self.name}: the name {odd[0]!r} has characters other than a-z, 0-9 and _; respell it")
+        if taken := [field.name for field in fields(self.config) if field.name in RESERVED]:
+            raise ValueError(f"{self.name}: the field {taken[0]!r} is an argument of zoo.create itself; rename it")
+        if alien := [name for name, preset in self.presets.items() if not isinstance(preset, self.config)]:
+            raise ValueError(f"{self.name}: preset {alien[0]!r} is no instance of {self.config.__name__}")
+        targets = {alias: target.partition(".")[0] for alias, target in self.aliases.items()}
+        targets |= {name: name for name in self.params}
+        if lost := [name for name, target in targets.items() if target not in self.names()]:
+            raise ValueError(f"{self.name}: {lost[0]!r} belongs to no preset; it has {', '.join(self.names())}")
+        meanings = {name: name for name in self.names()}
+        for alias, target in self.aliases.items():
+            if meanings.setdefault(normalise(alias), target) != target:
+                raise ValueError(f"{self.name}: {alias!r} has two meanings; keep one")
+
     def preset(self, name: str) -> Any:
         """The config of a preset; the architecture's own name stands for its config's defaults."""
         return self.presets[name] if name in self.presets else self.config()
@@ -48,6 +74,11 @@ class Architecture:
     def names(self) -> list[str]:
         """Every preset, the architecture's own name first."""
         return [self.name, *(name for name in self.presets if name != self.name)]
+
+    def target(self, name: str) -> str:
+        """The preset, or preset.tag, that an alias in any spelling stands for; other names stand for themselves."""
+        targets = {normalise(alias): target for alias, target in self.aliases.items()}
+        return targets.get(normalise(name), normalise(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +135,7 @@ class Registry(Generic[Record]):
             claims: every name a record answers to, its own first.
         """
         self.kind, self.package, self.attribute, self.claims = kind, package, attribute, claims
-        self.catalogue = catalogue.create("zoo", kind, entry_points=True)
+        self.catalogue = catalogue.create("zoo", kind)  # with entry_points=True a plugin would win over a built-in
         self._owners: dict[str, str] = {}  # every claimed name, normalised -> the record's own name
         self._loaded = False
         self._lock = threading.RLock()
@@ -113,11 +144,12 @@ class Registry(Generic[Record]):
         """All records by their own name; the first call discovers them."""
         with self._lock:
             if not self._loaded:
-                self._loaded = True
+                self._loaded = True  # before the work, so that a plugin may look at the zoo while it is imported
                 try:
                     self._discover()
                 except BaseException:
                     self._loaded = False
+                    self._owners.clear()
                     raise
             return {name: self.catalogue.get(name) for name in sorted(set(self._owners.values()))}
 
@@ -148,10 +180,14 @@ class Registry(Generic[Record]):
         """
         self.records()
         with self._lock:
-            own = next(iter(self.claims(record)))
-            if _is_from_main(record) and own in self._owners.values() and _is_from_main(self.catalogue.get(own)):
-                self._owners = {name: owner for name, owner in self._owners.items() if owner != own}
-            self._add(record)
+            own, before = next(iter(self.claims(record))), self._owners
+            if _is_from_main(record) and own in before.values() and _is_from_main(self.catalogue.get(own)):
+                self._owners = {name: owner for name, owner in before.items() if owner != own}
+            try:
+                self._add(record)
+            except ValueError:
+                self._owners = before
+                raise
         return record
 
     def _discover(self) -> None:
@@ -162,11 +198,11 @@ class Registry(Generic[Record]):
                 self._add(record)
         if os.environ.get("ZOO_PLUGINS", "1") == "0":
             return
-        points = importlib.metadata.entry_points(group=self.catalogue.entry_point_namespace)
+        points = importlib.metadata.entry_points(group=f"zoo_{self.kind}")
         for point in sorted(points, key=lambda point: (point.name, point.value)):
             try:
                 self._add(point.load())
-            except Exception as error:  # isolated: somebody else's package must not take the zoo down
+            except (Exception, SystemExit) as error:  # isolated: another's package must not take the zoo down
                 warnings.warn(
                     f"zoo plugin {point.name!r} ({point.value}) is left out: {type(error).__name__}: {error}; "
                     "ZOO_PLUGINS=0 leaves out all plugins",
@@ -185,7 +221,8 @@ class Registry(Generic[Record]):
 
 
 def _is_from_main(record: Any) -> bool:
-    return getattr(getattr(record, "model", record), "__module__", None) == "__main__"
+    parts = (record, getattr(record, "model", None), getattr(record, "load", None))
+    return any(getattr(part, "__module__", None) == "__main__" for part in parts)
 
 
 def _architecture_claims(architecture: Architecture) -> list[str]:
@@ -214,21 +251,19 @@ def register(architecture: Architecture) -> Architecture:
 
 
 def resolve(name: str) -> Resolved:
-    """Look up `preset`, `preset.tag` or an alias of either.
+    """Look up `preset`, `preset.tag` or an alias of either; a tag that is spelt out wins over an alias's own.
 
     Raises:
         UnknownName: no preset or alias matches; the message gives the nearest names.
     """
-    architectures = ARCHITECTURES.records().values()
-    wanted = normalise(name)
-    for architecture in architectures:
-        for alias, target in architecture.aliases.items():
-            if normalise(alias) == wanted:
-                wanted = target
-    preset, _, tag = wanted.partition(".")
-    for architecture in architectures:
-        if preset in architecture.names():
-            return Resolved(architecture, preset, tag or None, architecture.preset(preset))
-    known = [name for architecture in architectures for name in (*architecture.names(), *architecture.aliases)]
-    hint = did_you_mean(preset, known) or "; `zoo list` shows all"
-    raise UnknownName(f"unknown model {name!r}{hint}")
+    base, tag = normalise(name), ""
+    architecture = ARCHITECTURES.owner(base)
+    if architecture is None:  # only now, for an alias may have dots of its own
+        base, _, tag = base.partition(".")
+        architecture = ARCHITECTURES.owner(base)
+    if architecture is None:
+        known = [name for found in ARCHITECTURES.records().values() for name in (*found.names(), *found.aliases)]
+        hint = did_you_mean(base, known) or "; `zoo list` shows all"
+        raise UnknownName(f"unknown model {name!r}{hint}")
+    preset, _, alias_tag = architecture.target(base).partition(".")
+    return Resolved(architecture, preset, tag or alias_tag or None, architecture.preset(preset))

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-import zoo.config as configs
 from zoo import factory
-from zoo.config import ConfigError
+from zoo.config import ConfigError, build, read_yaml, to_dict
 from zoo.registry import ARCHITECTURES
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
+from zoo.weights import remember
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -68,6 +68,17 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     return Parts(resolved, model, splits, objective, arguments)
 
 
+def note_data(model: nn.Module, spec: Spec) -> bool:
+    """Let a model say what it was trained on, so that its folder does; False for a class that nobody registered."""
+    if all(architecture.model is not type(model) for architecture in ARCHITECTURES.records().values()):
+        return False
+    facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
+    if spec.value_range is not None:
+        facts["value_range"] = spec.value_range
+    remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
+    return True
+
+
 def load_data(section: Mapping[str, Any]) -> Splits:
     """Read the data that a config's data section names."""
     return _data(section, None)[1]
@@ -75,16 +86,16 @@ def load_data(section: Mapping[str, Any]) -> Splits:
 
 def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, Any], Splits]:
     loading_names = {field.name for field in fields(Loading)}
-    loading = configs.build(Loading, {k: v for k, v in section.items() if k in loading_names}, "data")
+    loading = build(Loading, {k: v for k, v in section.items() if k in loading_names}, "data")
     options = {k: v for k, v in section.items() if k not in loading_names and k != "name"}
     if data is not None:
-        return {**section, **configs.to_dict(loading)}, data
+        return {**section, **to_dict(loading)}, data
     record = DATA_SETS.find(_name(section, "data"))
-    built = configs.build(record.config, options, "data")
+    built = build(record.config, options, "data")
     splits = record.load(built)
     if len(splits.train) == 0:
         raise ConfigError(f"data {record.name}: the training part is empty; choose other options")
-    return {"name": record.name, **configs.to_dict(loading), **configs.to_dict(built)}, splits
+    return {"name": record.name, **to_dict(loading), **to_dict(built)}, splits
 
 
 def _name(section: Mapping[str, Any], kind: str) -> str:
@@ -107,7 +118,7 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         model = factory.create(name, **{**filled, **options})
         section = {"name": name, **{k: v for k, v in options.items() if k not in known}}
     own = getattr(model, "config", None)
-    return {**section, **({} if own is None else configs.to_dict(own))}, model
+    return {**section, **({} if own is None else to_dict(own))}, model
 
 
 def _has_weights(name: str, options: Mapping[str, Any]) -> bool:
@@ -118,11 +129,11 @@ def _objective(
     section: Mapping[str, Any], objective: Objective | None, model: nn.Module, spec: Spec
 ) -> tuple[dict[str, Any], Objective]:
     if objective is not None:
-        return {"name": type(objective).__name__, **configs.to_dict(objective.options)}, objective
+        return {"name": type(objective).__name__, **to_dict(objective.options)}, objective
     name = section.get("name") or _default_objective(model)
     found = OBJECTIVES.find(name)
-    options = configs.build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
-    return {"name": found.name, **configs.to_dict(options)}, found(options, spec)
+    options = build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
+    return {"name": found.name, **to_dict(options)}, found(options, spec)
 
 
 def _default_objective(model: nn.Module) -> str:
@@ -186,7 +197,7 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"{out} {what}, or choose another --out")
     if not path.exists():
         return
-    before, now = _flat(configs.read_yaml(path)), _flat(configs.to_dict(config))
+    before, now = _flat(read_yaml(path)), _flat(to_dict(config))
     harmless = HARMLESS - ({"trainer.eval_every"} if config.trainer.keep_best else set())
     changed = [key for key in sorted({*before, *now} - harmless) if before.get(key) != now.get(key)]
     if changed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo import config as configs
+from zoo.config import ConfigError, build, merge, parse_overrides, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +138,10 @@ class RunConfig:
             OSError: the file cannot be read.
             ConfigError: it is not YAML, or not a valid config; the message names key, rule and remedy.
         """
-        values = {} if path is None else configs.read_yaml(path)
+        values = {} if path is None else read_yaml(path)
         if not isinstance(values, Mapping):
-            raise configs.ConfigError(f"{path}: expected sections such as model and data, got {values!r}")
-        return cls.of(configs.merge(values, configs.parse_overrides(list(overrides))), str(path or "config"))
+            raise ConfigError(f"{path}: expected sections such as model and data, got {values!r}")
+        return cls.of(merge(values, parse_overrides(list(overrides))), str(path or "config"))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "config") -> "RunConfig":
@@ -149,7 +149,7 @@ class RunConfig:
         values = {
             key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()
         }
-        return configs.build(cls, values, where)
+        return build(cls, values, where)
 
 
 NAMED = ("model", "data", "objective", "optimizer", "schedule")

@@ -15,7 +15,7 @@ from torch import nn
 from zoo import weights
 from zoo.config import to_yaml
 from zoo.storage import replace_file
-from zoo.training.assemble import assemble, check_same_run
+from zoo.training.assemble import assemble, check_same_run, note_data
 from zoo.training.checkpoint import newest_valid, save_checkpoint
 from zoo.training.data import Split, Splits
 from zoo.training.data.loader import Microbatch, Order, Plan, training_batches
@@ -74,6 +74,7 @@ class Trainer:
         parts = assemble(config, model, data, objective)
         self.config, self.model, self.splits, self.objective = parts[:4]
         self.steps = self.config.trainer.steps or 0
+        self._registered = note_data(self.model, self.splits.spec)
         self._wanted = {*self.objective.reads, *parts.arguments}
 
     def fit(self, resume: bool = False) -> Result:
@@ -228,7 +229,12 @@ class Trainer:
             line.metrics(name, state.step, metrics)
             if name == "test":
                 log.write(state.step, split=name, **metrics)
-        if self.out is not None and here.first:
+        if self.out is not None and here.first and self._registered:
             weights.save(state.exported(), self.out / "model")
+        elif self.out is not None and not self._registered:
+            who = type(self.model).__name__
+            line.say(
+                f"{who} is no registered architecture, so there is no model folder; the checkpoint has its weights"
+            )
         here.barrier()
         return metrics

@@ -4,19 +4,22 @@ Either `path/train/<class>/*.jpg`, with `path/val` and `path/test` of the same l
 `path/<class>/*.jpg`, from which a test part is drawn.
 """
 
-import warnings
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from zoo.registry import did_you_mean
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_fractions, hold_out
-from zoo.training.data.images import Normalize, Photos, View, check_image_options, normalisation
+from zoo.training.data.images import Normalize, check_image_options, normalisation
+from zoo.training.data.photos import Photos, View, open_image
 
+LAYOUT = "the layout is <class>/*.jpg, or train/<class>/*.jpg with val and test beside train"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MEASURED = 256  # training photos from which mean and std are computed; more do not move the third digit
 
@@ -56,43 +59,6 @@ class ImageFolder:
                 raise ValueError(f"{name} {getattr(self, name)} is not in (0, 1]")
 
 
-@dataclass(frozen=True)
-class Files:
-    """Image files and their classes."""
-
-    paths: np.ndarray
-    targets: np.ndarray
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The decoded PIL image and its class; see `open_image`."""
-        return open_image(str(self.paths[index])), int(self.targets[index])
-
-
-def open_image(path: str | Path) -> Any:
-    """A decoded PIL image.
-
-    Raises:
-        OSError: the file is missing, damaged, no 8-bit image, or so large that decoding it would be an attack.
-    """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-    except FileNotFoundError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise OSError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels; scale the image down") from None
-    except Exception as error:  # noqa: BLE001 - PIL's decoders raise SyntaxError, struct.error and others on damage
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(f"{path}: not a readable image, or damaged ({reason})") from None
-    if image.mode.startswith(("I", "F")):
-        raise OSError(f"{path}: mode {image.mode} has more than 8 bits per channel; convert it to 8")
-    return image
-
-
 def load(options: ImageFolder) -> Splits:
     """List the folders and divide the photos; see `ImageFolder`.
 
@@ -101,29 +67,24 @@ def load(options: ImageFolder) -> Splits:
             classes.
         OSError: a photo cannot be decoded.
     """
-    root = Path(options.path)
-    has_train = (root / "train").is_dir()
-    labels = _class_names(root / "train" if has_train else root)
-    training = _files(root / "train" if has_train else root, labels)
-    given = {
-        name: _files(root / name, labels) if has_train and (root / name).is_dir() else None for name in ("val", "test")
-    }
-    rows = {"train": np.arange(len(training.paths)), "val": np.empty(0, np.int64), "test": np.empty(0, np.int64)}
+    labels, files = _find(Path(options.path))
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
-        if given[name] is None and (name == "val" or given["val"] is None):
-            left = rows["train"]
-            keep, out = hold_out(training.targets[left], fraction, options.subset_seed, f"{name}_fraction")
-            rows["train"], rows[name] = left[keep], left[out]
+        if name not in files and "val" not in files:
+            paths, targets = files["train"]
+            keep, out = hold_out(targets, fraction, options.subset_seed, f"{name}_fraction")
+            files["train"], files[name] = (paths[keep], targets[keep]), (paths[out], targets[out])
 
+    view = View(image_size=options.image_size, in_channels=options.in_channels, crop_fraction=options.crop_fraction)
     mean, std = normalisation(
-        _measured(training, rows["train"], options), options.normalize, options.mean, options.std, options.in_channels
+        _some(files["train"][0], view), options.normalize, options.mean, options.std, options.in_channels
     )
+    view = dataclasses.replace(view, mean=mean, std=std)
+    augmented = dataclasses.replace(view, augment=options.augment, min_area=options.min_area)
 
     def part(name: str) -> Photos | None:
-        files = given.get(name)
-        indices = rows[name] if files is None else np.arange(len(files.paths))
-        view = _view(options, mean, std, options.augment if name == "train" else "none")
-        return Photos(samples=files or training, indices=indices, view=view) if len(indices) else None
+        if name not in files or not len(files[name][0]):
+            return None
+        return Photos(paths=files[name][0], targets=files[name][1], view=view)
 
     spec = Spec(
         keys=("image", "target"),
@@ -135,55 +96,46 @@ def load(options: ImageFolder) -> Splits:
         std=std,
         value_range=(0.0, 1.0),
     )
-    train = part("train")
-    if train is None:
-        raise ValueError(f"{root}: no photo is left to train on; lower data.test_fraction and data.val_fraction")
+    train = Photos(paths=files["train"][0], targets=files["train"][1], view=augmented)
     return Splits(spec=spec, train=train, val=part("val"), test=part("test"))
 
 
-def _view(options: ImageFolder, mean: tuple[float, ...], std: tuple[float, ...], augment: Any) -> View:
-    return View(
-        image_size=options.image_size,
-        in_channels=options.in_channels,
-        augment=augment,
-        min_area=options.min_area,
-        crop_fraction=options.crop_fraction,
-        mean=mean,
-        std=std,
-    )
+def _some(paths: np.ndarray, view: View) -> Iterator[Tensor]:
+    """Training photos spread evenly over the classes, in [0, 1] as the model would see them."""
+    for path in paths[:: -(-len(paths) // MEASURED)]:
+        yield view(open_image(path), None)[None]
 
 
-def _measured(files: Files, rows: np.ndarray, options: ImageFolder):
-    """Some training photos, spread evenly, as the model would see them before normalisation."""
-    zero, one = (0.0,) * options.in_channels, (1.0,) * options.in_channels
-    view = _view(options, zero, one, "none")
-    for index in np.unique(np.linspace(0, len(rows) - 1, min(MEASURED, len(rows))).astype(int)):
-        yield torch.stack([view(files[int(rows[index])][0], None)])
-
-
-def _class_names(root: Path) -> tuple[str, ...]:
+def _find(root: Path) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """The classes, and the paths and targets of each part for which there is a folder."""
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; data.path must hold one folder of images for each class")
-    names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."))
-    if len(names) < 2:
-        raise ValueError(
-            f"{root}: {len(names)} class folders, and at least two are needed; the layout is <class>/*.jpg, or "
-            "train/<class>/*.jpg with val and test beside train"
-        )
-    return names
+        raise ValueError(f"data.path {root} is no folder; {LAYOUT}")
+    has_parts = (root / "train").is_dir()
+    train = root / "train" if has_parts else root
+    labels = _class_folders(train)
+    if len(labels) < 2:
+        raise ValueError(f"{train} has {len(labels)} class folders, and at least two are needed; {LAYOUT}")
+    others = {name: root / name for name in ("val", "test") if has_parts and (root / name).is_dir()}
+    return labels, {name: _files(folder, labels) for name, folder in {"train": train, **others}.items()}
 
 
-def _files(root: Path, labels: tuple[str, ...]) -> Files:
+def _class_folders(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."))
+
+
+def _files(root: Path, labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     paths, targets = [], []
-    for name in _class_names(root):
+    for name in _class_folders(root):
         if name not in labels:
-            raise ValueError(f"{root}: class {name!r} is not among the training classes{did_you_mean(name, labels)}")
+            raise ValueError(f"{root / name}: {name!r} is not among the training classes{did_you_mean(name, labels)}")
         found = sorted(str(file) for file in (root / name).rglob("*") if _is_image(file))
         if not found:
-            raise ValueError(f"{root / name}: no image in it ({', '.join(sorted(SUFFIXES))}); every class needs some")
+            raise ValueError(f"{root / name} holds no image; known are {', '.join(sorted(SUFFIXES))}")
         paths += found
         targets += [labels.index(name)] * len(found)
-    return Files(np.array(paths), np.array(targets))
+    if not paths:
+        raise ValueError(f"{root} has no class folders; {LAYOUT}")
+    return np.array(paths), np.array(targets)
 
 
 def _is_image(file: Path) -> bool:

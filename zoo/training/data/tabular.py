@@ -104,7 +104,9 @@ def _splits(
     keep, out = hold_out(strata, options.val_fraction, options.subset_seed, "val_fraction")
     train, val = train[keep], train[out]
     columns = features.shape[1]
-    mean, std = _statistics(features[train]) if options.normalize == "standard" else ((0.0,) * columns, (1.0,) * columns)
+    mean, std = (
+        _statistics(features[train]) if options.normalize == "standard" else ((0.0,) * columns, (1.0,) * columns)
+    )
     normalised = torch.from_numpy((features - np.array(mean)) / np.array(std)).float()
     target = torch.from_numpy(targets).long() if labels else torch.from_numpy(targets).float()
 

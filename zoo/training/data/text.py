@@ -93,23 +93,22 @@ def load(config: TextConfig) -> Splits:
         FileNotFoundError: there is nothing at the path.
         ValueError: the text is too short, or the folder has no such files; the message names it.
     """
-    where = config.path or "the standard library's sources"
     train, test = _read(config)
     cut = len(train) - int(len(train) * config.val_fraction)
-    parts = {"training": train[:cut], "test": test} | ({"validation": train[cut:]} if config.val_fraction else {})
-    for name, data in parts.items():
-        least = config.seq_len + 1 if name == "training" else 2
+
+    def part(name: str, data: np.ndarray, least: int) -> Windows:
         if len(data) < least:
             raise ValueError(
-                f"{where}: the {name} part has {len(data)} bytes, but a window of seq_len {config.seq_len} takes "
-                f"{least}; give more text or a smaller data.seq_len"
+                f"{config.path or 'standard library'}: the {name} part has {len(data)} bytes and needs {least} "
+                f"with data.seq_len {config.seq_len}; give more text or a smaller data.seq_len"
             )
-    windows = {name: Windows(data, config.seq_len) for name, data in parts.items()}
+        return Windows(data, config.seq_len)
+
     return Splits(
         spec=Spec(keys=("tokens", "target"), vocab_size=256, max_seq_len=config.seq_len),
-        train=windows["training"],
-        val=windows.get("validation"),
-        test=windows["test"],
+        train=part("training", train[:cut], config.seq_len + 1),
+        val=part("validation", train[cut:], 2) if config.val_fraction else None,
+        test=part("test", test, 2),
     )
 
 

@@ -57,8 +57,8 @@ class CausalLM(Objective):
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Nats and hits per token, perplexity, and bits per byte where the tokens are bytes."""
-        metrics = {name: float(total / count) for name, (total, count) in totals.items()}
-        metrics["perplexity"] = math.exp(metrics["loss"])
+        means = {name: total / count for name, (total, count) in totals.items()}
+        metrics = {name: float(mean) for name, mean in means.items()} | {"perplexity": float(means["loss"].exp())}
         if self.spec.vocab_size == BYTES:
             metrics["bits_per_byte"] = metrics["loss"] / math.log(2)
         return metrics

@@ -1,0 +1,59 @@
+"""What all architectures of a task obey, one file per task; here is what those files share.
+
+A law takes an `Architecture` record and speaks only of the contract, never of a model by name, so that a new
+file in `zoo/architectures` is held to it by being there.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from zoo.registry import ARCHITECTURES, Architecture
+
+
+def architectures(task: str | None = None) -> list[Architecture]:
+    """Every registered architecture, or those of a task."""
+    return [record for record in ARCHITECTURES.records().values() if task in (None, record.task)]
+
+
+def each(records: list[Architecture]) -> pytest.MarkDecorator:
+    """Run a law once for each of these records."""
+    return pytest.mark.parametrize("architecture", records, ids=lambda record: record.name)
+
+
+def build(architecture: Architecture, config: Any = None, seed: int = 0) -> nn.Module:
+    """A model, by default the tiny one, as `zoo.create` makes it: on meta, given memory, initialised."""
+    with torch.device("meta"):
+        model = architecture.model(architecture.tiny if config is None else config)
+    model.to_empty(device="cpu")
+    torch.manual_seed(seed)
+    model.init_weights()
+    return model
+
+
+def perturbed(architecture: Architecture, config: Any = None) -> nn.Module:
+    """A model in eval mode in which nothing is zero any more, such as a residual that starts as the identity."""
+    model = build(architecture, config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def run(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    """All floating-point tensors that the whole model puts out, also where it puts out a tuple.
+
+    A model with a discriminator, which its `forward` does not need, has it judge what was generated.
+    """
+    outputs = [model(**inputs)]
+    if hasattr(model, "discriminator"):
+        outputs.append(model.discriminator(tree_leaves(outputs)[0]))
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def differ(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors are further apart than rounding."""
+    return not torch.allclose(first, second, rtol=1e-3, atol=1e-5)

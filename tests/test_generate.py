@@ -1,0 +1,182 @@
+"""Generation: how a token is chosen, when a text ends, and what it leaves untouched."""
+
+import pytest
+import torch
+from laws import build, perturbed
+from torch import nn
+
+from zoo.architectures.gpt2 import ARCHITECTURE, GPT2Config
+from zoo.nn.generate import KVCache, Sampling, generate, stream
+
+LOGITS = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
+
+
+class Counter(nn.Module):
+    """After n comes n + 1; its memory is a recurrent state, the sum of all that it has read."""
+
+    generate, stream = generate, stream
+
+    def __init__(self, vocab=10):
+        super().__init__()
+        self.vocab, self.read = vocab, []
+        self.dropout = nn.Dropout(0.5)
+
+    def new_state(self, length):
+        self.capacity = length
+        return 0
+
+    def step(self, tokens, state):
+        self.read.append(tokens)
+        logits = nn.functional.one_hot((tokens[:, -1] + 1) % self.vocab, self.vocab).float()
+        return self.dropout(logits + 1), state + tokens.sum().item()
+
+
+def drawn(sampling, logits=LOGITS, count=4000):
+    """How often each token is drawn."""
+    tokens = sampling.choose(logits.expand(count, -1), torch.Generator().manual_seed(0))
+    return (tokens.bincount(minlength=logits.shape[-1]) / count).tolist()
+
+
+def test_temperature_zero_takes_the_likeliest():
+    assert Sampling().choose(torch.tensor([[1.0, 3.0, 2.0], [5.0, 3.0, 2.0]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(temperature=1.0), [0.5, 0.25, 0.15, 0.1]),
+        (Sampling(temperature=0.5), [0.7246, 0.1812, 0.0652, 0.0290]),
+        (Sampling(temperature=1.0, top_k=1), [1, 0, 0, 0]),
+        (Sampling(temperature=1.0, top_k=2), [2 / 3, 1 / 3, 0, 0]),
+        (Sampling(temperature=1.0, top_k=99), [0.5, 0.25, 0.15, 0.1]),
+        (Sampling(temperature=1.0, top_p=0.01), [1, 0, 0, 0]),
+        (Sampling(temperature=1.0, top_p=0.7), [2 / 3, 1 / 3, 0, 0]),
+        (Sampling(temperature=1.0, top_p=0.8), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
+        (Sampling(temperature=1.0, top_p=1.0), [0.5, 0.25, 0.15, 0.1]),
+        (Sampling(temperature=1.0, top_k=3, top_p=0.6), [2 / 3, 1 / 3, 0, 0]),
+        (Sampling(temperature=1.0, top_k=3, top_p=0.55), [1, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_tokens_are_drawn_as_often_as_they_are_likely(sampling, expected):
+    assert drawn(sampling) == pytest.approx(expected, abs=0.03)
+
+
+def test_the_order_of_the_vocabulary_does_not_matter():
+    shuffled = torch.tensor([3, 0, 2, 1])
+    expected = torch.tensor([2 / 3, 1 / 3, 0, 0])[shuffled].tolist()
+    assert drawn(Sampling(temperature=1.0, top_k=2), LOGITS[shuffled]) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -1.0}, "temperature -1.0 is negative"),
+        ({"temperature": 1.0, "top_k": 0}, "top_k 0 leaves no token"),
+        ({"temperature": 1.0, "top_p": 0.0}, "top_p 0.0 is not in"),
+        ({"temperature": 1.0, "top_p": 1.5}, "top_p 1.5 is not in"),
+        ({"top_k": 5}, "do nothing at temperature 0"),
+        ({"top_p": 0.5}, "do nothing at temperature 0"),
+        ({"max_new_tokens": -1}, "max_new_tokens -1 is negative"),
+        ({"tokens": torch.zeros(2, 0, dtype=torch.int64)}, r"at least 1, got shape \(2, 0\)"),
+        ({"tokens": torch.zeros(3, dtype=torch.int64)}, r"\(batch, seq\) .* got shape \(3,\)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_request_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Counter().generate(**{"tokens": torch.zeros(1, 2, dtype=torch.int64), "max_new_tokens": 3} | options)
+
+
+def test_a_prompt_is_read_once_and_then_token_by_token():
+    model = Counter()
+    assert model.generate(torch.tensor([[7, 2, 4], [0, 0, 8]]), 3).tolist() == [[7, 2, 4, 5, 6, 7], [0, 0, 8, 9, 0, 1]]
+    assert [tokens.shape[1] for tokens in model.read] == [3, 1, 1]
+    assert model.capacity == 6
+
+
+def test_no_new_tokens_leave_the_prompt():
+    prompt = torch.tensor([[1, 2]])
+    assert torch.equal(Counter().generate(prompt, 0), prompt)
+
+
+def test_a_text_ends_with_its_stop_token_and_is_filled_up_with_it():
+    model = Counter()
+    texts = model.generate(torch.tensor([[4], [1], [2]]), 9, stop_token=5)
+    assert texts.tolist() == [[4, 5, 5, 5, 5], [1, 2, 3, 4, 5], [2, 3, 4, 5, 5]]
+    assert len(model.read) == 4
+
+
+def test_a_stop_token_in_the_prompt_stops_nothing():
+    assert Counter().generate(torch.tensor([[5, 5]]), 2, stop_token=5).tolist() == [[5, 5, 6, 7]]
+
+
+def test_a_stream_gives_each_token_before_the_next_is_computed():
+    model = Counter()
+    tokens = model.stream(torch.tensor([[3], [8]]), 4)
+    assert next(tokens).tolist() == [4, 9]
+    assert len(model.read) == 1
+    assert [token.tolist() for token in tokens] == [[5, 0], [6, 1], [7, 2]]
+
+
+def test_a_generator_repeats_its_draws_and_leaves_the_global_one_alone():
+    model = perturbed(ARCHITECTURE)
+    prompt = model.example_inputs(3)["tokens"][:, :2]
+    before = torch.get_rng_state()
+    texts = [
+        model.generate(prompt, 12, temperature=1.0, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    ]
+    assert torch.equal(texts[0], texts[1])
+    assert not torch.equal(texts[0], texts[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_is_off_and_every_module_keeps_its_mode():
+    model = perturbed(ARCHITECTURE, GPT2Config(**vars(ARCHITECTURE.tiny) | {"dropout": 0.5}))
+    prompt = model.example_inputs(2)["tokens"][:, :4]
+    expected = model.generate(prompt, 8)
+    model.train()
+    model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
+    assert torch.equal(model.generate(prompt, 8), expected)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_an_abandoned_stream_leaves_a_model_in_train_mode():
+    model = Counter()
+    tokens = model.stream(torch.tensor([[0]]), 5)
+    next(tokens)
+    assert model.training
+    assert model.dropout.training
+    assert torch.is_grad_enabled()
+
+
+def test_what_was_generated_can_be_learnt_from():
+    model = build(ARCHITECTURE)
+    text = model.generate(torch.zeros(2, 1, dtype=torch.int64), 8, temperature=1.0)
+    model(text).sum().backward()
+    assert model.embed.weight.grad is not None
+
+
+@torch.no_grad()
+def test_the_cache_gives_the_logits_of_reading_everything_again():
+    model = perturbed(ARCHITECTURE, GPT2Config(vocab_size=300, max_seq_len=200, dim=64, depth=4, num_heads=4))
+    tokens = model.example_inputs(2)["tokens"]
+    state = model.new_state(200)
+    last, state = model.step(tokens[:, :50], state)
+    stepped = [last]
+    for position in range(50, 199):
+        last, state = model.step(tokens[:, position : position + 1], state)
+        stepped.append(last)
+    expected = model(tokens)[:, 49:199]
+    torch.testing.assert_close(torch.stack(stepped, dim=1), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_a_cache_returns_what_was_put_in_and_refuses_more_than_it_was_made_for():
+    cache, keys, values = KVCache(5), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 6)
+    for start, end in ((0, 3), (3, 4), (4, 5)):
+        key, value = cache.append(keys[..., start:end, :], values[..., start:end, :])
+        assert torch.equal(key, keys[..., :end, :])
+        assert torch.equal(value, values[..., :end, :])
+    with pytest.raises(ValueError, match="6 tokens do not fit in a state made for 5"):
+        cache.append(keys[..., :1, :], values[..., :1, :])

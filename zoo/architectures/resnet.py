@@ -1,0 +1,265 @@
+"""ResNet (He, Zhang, Ren and Sun, 2015), https://arxiv.org/abs/1512.03385: table 1 and, for CIFAR-10, section 4.2.
+
+With ResNeXt (Xie et al., 2016), https://arxiv.org/abs/1611.05431, whose bottlenecks convolve in groups, and Wide
+ResNet (Zagoruyko and Komodakis, 2016), https://arxiv.org/abs/1605.07146, whose bottlenecks are twice as wide.
+
+Differences from the paper:
+- a bottleneck halves the resolution in its 3x3 convolution and not in the 1x1 before it ("version 1.5", as in
+  Torch's and all public weights), which uses every pixel and gains about half a percent;
+- convolutions start with the variance 2 / fan_out, as those weights did, rather than 2 / fan_in;
+- `stem="small"` is for small images: the ImageNet stem divides the resolution by four before the first block
+  and leaves a single position of a 32x32 image at the end. The CIFAR networks are the paper's own.
+
+Glossary (our word, meaning, the paper's symbol):
+    residual   the learnt branch of a block                              F(x)
+    shortcut   the other branch: x, or x brought to the shape of F(x)    x, W_s x
+    stage      the blocks that share a resolution                        conv2_x to conv5_x
+    groups     parts of a 3x3 convolution that do not mix                C, cardinality (ResNeXt)
+
+Input: image (batch, in_channels, height, width), float, normalised per channel, of any size, also oblong. The last
+stage has a stride of 32, with `stem="small"` of 8, and of 4 in the CIFAR networks; sizes that these do not divide
+are rounded up. Training needs more than one value per channel there, as every batch norm does.
+Output: logits (batch, num_classes).
+"""
+
+import dataclasses
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.registry import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """The shape of a residual network; by default ResNet-50."""
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    """Blocks in each stage; every stage after the first halves the resolution and doubles the channels."""
+    block: Literal["basic", "bottleneck"] = "bottleneck"
+    width: int = 64
+    """Channels of the stem and of the first stage; a bottleneck puts out four times its stage's."""
+    groups: int = 1
+    """Groups of a bottleneck's 3x3 convolution."""
+    group_width: int = 64
+    """Channels of each such group in the first stage: 4 in ResNeXt 32x4d, and 128 of one group in Wide ResNet-50-2."""
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """A 7x7 convolution with stride 2 and a max-pooling, or a 3x3 convolution that keeps the resolution."""
+    shortcut: Literal["projection", "pad"] = "projection"
+    """Where shapes change: option B, a 1x1 convolution; or option A, subsampling and zero channels."""
+    zero_init_residual: bool = False
+    """Start with every block as the identity (Goyal et al., 2017, section 5.1)."""
+    in_channels: int = 3
+    num_classes: int = 1000
+
+    def channels(self, stage: int) -> int:
+        """What the blocks of a stage put out; stages count from 0."""
+        return self.width * 2**stage * {"basic": 1, "bottleneck": 4}[self.block]
+
+    def __post_init__(self) -> None:
+        """Refuse empty layers, and options that this block does not have."""
+        for name in ("depths", "width", "groups", "group_width", "in_channels", "num_classes"):
+            value = getattr(self, name)
+            if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise ValueError(f"{name} {value} is empty or below 1")
+        if self.block == "basic" and (self.groups, self.group_width) != (1, 64):
+            raise ValueError(
+                f"groups {self.groups} and group_width {self.group_width} are for block 'bottleneck', not 'basic'"
+            )
+
+
+def conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the resolution but for its stride; the norm that follows has the bias."""
+    padding = kernel_size // 2
+    return nn.Conv2d(in_channels, channels, kernel_size, stride, padding, groups=groups, bias=False)
+
+
+def basic_residual(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """F of ResNet-18 and -34 (figure 5, left)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=conv(in_channels, channels, 3, stride),
+            norm1=nn.BatchNorm2d(channels),
+            relu1=nn.ReLU(inplace=True),
+            conv2=conv(channels, channels, 3),
+            norm2=nn.BatchNorm2d(channels),
+        )
+    )
+
+
+def bottleneck_residual(in_channels: int, inner: int, channels: int, stride: int, groups: int) -> nn.Sequential:
+    """F of ResNet-50 and deeper (figure 5, right), and with groups of ResNeXt (its figure 3c)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=conv(in_channels, inner, 1),
+            norm1=nn.BatchNorm2d(inner),
+            relu1=nn.ReLU(inplace=True),
+            conv2=conv(inner, inner, 3, stride, groups),
+            norm2=nn.BatchNorm2d(inner),
+            relu2=nn.ReLU(inplace=True),
+            conv3=conv(inner, channels, 1),
+            norm3=nn.BatchNorm2d(channels),
+        )
+    )
+
+
+class PadShortcut(nn.Module):
+    """Option A: every `stride`-th pixel, and zeros for the channels that x lacks; it has no parameters."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        """Keep the shapes that it joins."""
+        super().__init__()
+        self.missing, self.stride = channels - in_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, height, width) -> (batch, channels, height / stride, width / stride)."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+
+
+def projection_shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """Option B: W_s x."""
+    return nn.Sequential(OrderedDict(conv=conv(in_channels, channels, 1, stride), norm=nn.BatchNorm2d(channels)))
+
+
+def make_shortcut(kind: str, in_channels: int, channels: int, stride: int) -> nn.Module:
+    """The identity wherever shapes agree."""
+    if in_channels == channels and stride == 1:
+        return nn.Identity()
+    return {"projection": projection_shortcut, "pad": PadShortcut}[kind](in_channels, channels, stride)
+
+
+class Block(nn.Module):
+    """y = relu(F(x) + shortcut(x)), equations 1 and 2."""
+
+    def __init__(self, residual: nn.Sequential, shortcut: nn.Module) -> None:
+        """Join the two branches."""
+        super().__init__()
+        self.residual, self.shortcut = residual, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, height, width) -> (batch, channels, height / stride, width / stride)."""
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class ResNet(nn.Module):
+    """A stem, stages of residual blocks, and a linear head on the mean over all positions."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        """Build from a config."""
+        super().__init__()
+        self.config = config
+        imagenet = config.stem == "imagenet"
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv=conv(config.in_channels, config.width, *((7, 2) if imagenet else (3, 1))),
+                norm=nn.BatchNorm2d(config.width),
+                relu=nn.ReLU(inplace=True),
+            )
+        )
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if imagenet else nn.Identity()
+        self.stages = nn.Sequential()
+        channels = config.width
+        for stage, depth in enumerate(config.depths):
+            blocks = nn.Sequential()
+            for position in range(depth):
+                stride = 2 if stage > 0 and position == 0 else 1
+                blocks.append(self._block(channels, stage, stride))
+                channels = config.channels(stage)
+            self.stages.append(blocks)
+        self.num_features = channels
+        self.head = nn.Linear(channels, config.num_classes)
+
+    def _block(self, in_channels: int, stage: int, stride: int) -> Block:
+        config, channels = self.config, self.config.channels(stage)
+        if config.block == "basic":
+            residual = basic_residual(in_channels, channels, stride)
+        else:
+            inner = config.groups * config.group_width * 2**stage
+            residual = bottleneck_residual(in_channels, inner, channels, stride, config.groups)
+        return Block(residual, make_shortcut(config.shortcut, in_channels, channels, stride))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
+        return self.forward_head(self.forward_features(image))
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """The last stage's maps (batch, num_features, height / stride, width / stride), stride as the file says."""
+        return self.stages(self.pool(self.stem(image)))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Logits (batch, num_classes) of the last stage's maps."""
+        return self.head(features.mean((-2, -1)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new, freshly drawn head for `num_classes` classes in place of the old one."""
+        self.config = dataclasses.replace(self.config, num_classes=num_classes)
+        self.head = nn.Linear(self.num_features, num_classes).to(self.head.weight)
+
+    def init_weights(self) -> None:
+        """Draw convolutions from He et al.'s normal distribution (2015); norms start as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d | nn.Linear):
+                module.reset_parameters()
+        if self.config.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, Block):
+                    nn.init.zeros_(module.residual[-1].get_parameter("weight"))
+
+    def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
+        """What `forward` takes, in the size of ImageNet's crops or of CIFAR's images."""
+        size = {"imagenet": 224, "small": 32}[self.config.stem]
+        return {"image": torch.randn(batch_size, self.config.in_channels, size, size)}
+
+
+ARCHITECTURE = Architecture(
+    name="resnet",
+    model=ResNet,
+    config=ResNetConfig,
+    task="image-classification",
+    paper="https://arxiv.org/abs/1512.03385",
+    tiny=ResNetConfig(depths=(1, 1), block="basic", width=8, stem="small", num_classes=5),
+    presets={
+        "resnet18": ResNetConfig(depths=(2, 2, 2, 2), block="basic"),
+        "resnet34": ResNetConfig(depths=(3, 4, 6, 3), block="basic"),
+        "resnet50": ResNetConfig(depths=(3, 4, 6, 3)),
+        "resnet101": ResNetConfig(depths=(3, 4, 23, 3)),
+        "resnet152": ResNetConfig(depths=(3, 8, 36, 3)),
+        "resnext50_32x4d": ResNetConfig(depths=(3, 4, 6, 3), groups=32, group_width=4),
+        "resnext101_32x8d": ResNetConfig(depths=(3, 4, 23, 3), groups=32, group_width=8),
+        "resnext101_64x4d": ResNetConfig(depths=(3, 4, 23, 3), groups=64, group_width=4),
+        "wide_resnet50_2": ResNetConfig(depths=(3, 4, 6, 3), group_width=128),
+        "wide_resnet101_2": ResNetConfig(depths=(3, 4, 23, 3), group_width=128),
+        # Section 4.2: 6n + 2 layers, three stages of n blocks with two layers each.
+        **{
+            f"resnet{6 * n + 2}": ResNetConfig(
+                depths=(n, n, n), block="basic", width=16, stem="small", shortcut="pad", num_classes=10
+            )
+            for n in (3, 5, 7, 9, 18)
+        },
+    },
+    params={
+        "resnet": 25_557_032,
+        "resnet18": 11_689_512,
+        "resnet34": 21_797_672,
+        "resnet50": 25_557_032,
+        "resnet101": 44_549_160,
+        "resnet152": 60_192_808,
+        "resnext50_32x4d": 25_028_904,
+        "resnext101_32x8d": 88_791_336,
+        "resnext101_64x4d": 83_455_272,
+        "wide_resnet50_2": 68_883_240,
+        "wide_resnet101_2": 126_886_696,
+        "resnet20": 269_722,
+        "resnet32": 464_154,
+        "resnet44": 658_586,
+        "resnet56": 853_018,
+        "resnet110": 1_727_962,
+    },
+    aliases={f"microsoft/resnet-{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+)

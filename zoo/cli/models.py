@@ -1,0 +1,143 @@
+"""`zoo list` and `zoo info`: what there is, and what one model is."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.arguments import Json, Model, create_name
+from zoo.cli.output import heading, print_json, print_table, short_number
+
+if TYPE_CHECKING:
+    from zoo.cli.anatomy import Anatomy
+    from zoo.factory import Description
+    from zoo.registry import Weights
+
+
+def list_models(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Names to show, with * and ?.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Only this task, such as image-classification.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only models with weights.")] = False,
+    license: Annotated[str | None, typer.Option(help="Only weights with this licence, or commercial-ok.")] = None,
+    tags: Annotated[bool, typer.Option("--tags", help="List the weights, each as name.tag.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List models, by name, task or licence.
+
+    Example: zoo list 'resnet*' --task image-classification
+    """
+    import zoo
+    from zoo.registry import UnknownName, did_you_mean
+
+    names = zoo.list_models(pattern, task=task, pretrained=pretrained or None, license=license, tags=tags)
+    if not names:
+        every = zoo.list_models(tags=tags)
+        if pattern == "*" or zoo.list_models(pattern, tags=tags):
+            raise UnknownName("no model fits all of these options; leave one out")
+        hint = did_you_mean(pattern.strip("*?"), every) or "; `zoo list` shows all"
+        raise UnknownName(f"no model is called {pattern!r}{hint}")
+    entries = [_entry(name) for name in names]
+    if as_json:
+        print_json(entries)
+    elif tags:
+        rows = [(e["name"], e["license"], _metrics(e["metrics"]), e["task"]) for e in entries]
+        print_table(["NAME", "LICENSE", "METRICS", "TASK"], rows)
+    else:
+        rows = [(e["name"], short_number(e["num_params"], "kMB"), e["task"], " ".join(e["tags"])) for e in entries]
+        print_table(["NAME", "PARAMS>", "TASK", "WEIGHTS"], rows)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    """What is known of a preset, or of preset.tag, without building it where the paper counts its parameters."""
+    import zoo
+    from zoo.registry import resolve
+    from zoo.weights.cards import cards
+
+    found = resolve(name)
+    record = found.architecture
+    known = cards(record, found.preset)
+    entry = {
+        "name": name,
+        "architecture": record.name,
+        "task": record.task,
+        "paper": record.paper,
+        "num_params": record.params.get(found.preset) or zoo.describe(found.preset).num_params,
+    }
+    if found.tag is None:
+        return entry | {"tags": [card.tag for card in known]}
+    return entry | next(_weights(card) for card in known if card.tag == found.tag)
+
+
+def _weights(card: "Weights") -> dict[str, Any]:
+    return {
+        "tag": card.tag,
+        "default": card.default,
+        "license": card.license,
+        "metrics": dict(card.metrics),
+        "source": dict(card.source),
+    }
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def info(name: Model, as_json: Json = False) -> None:
+    """Show what a model is: size, cost, config, layers.
+
+    Example: zoo info resnet18
+    """
+    import zoo
+    from zoo.cli.anatomy import dissect
+    from zoo.config import to_dict
+
+    known = zoo.describe(create_name(name))
+    model: Any = zoo.create(known.config, device="meta")
+    anatomy = dissect(model, model.example_inputs(1))
+    config = to_dict(known.config)
+    if not as_json:
+        return _show(known, config, anatomy)
+    print_json(
+        {
+            "name": known.name,
+            "architecture": known.architecture,
+            "task": known.task,
+            "paper": known.paper,
+            "num_params": known.num_params,
+            "flops": anatomy.flops,
+            "inputs": anatomy.inputs,
+            "config": config,
+            "layers": [part._asdict() for part in anatomy.parts],
+            "weights": [_weights(card) for card in known.weights],
+        }
+    )
+
+
+def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> None:
+    """The same for readers."""
+    inputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.inputs.items())
+    tags = ", ".join(card.tag + (" (default)" if card.default else "") for card in known.weights)
+    heading(known.name)
+    print_table(
+        ["", ""],
+        [
+            ("task", known.task),
+            ("paper", known.paper),
+            ("parameters", f"{known.num_params:,}"),
+            ("FLOPs", f"{short_number(anatomy.flops)} (one sample: {inputs}; a multiply-add counts as two)"),
+            ("weights", tags or "none: zoo.create draws them at random"),
+        ],
+        indent=2,
+    )
+    heading("\nconfig")
+    print_table(["", ""], [(key, value) for key, value in config.items()], indent=2)
+    heading("\nlayers")
+    rows = [
+        (part.name, part.kind, f"{part.num_params:,}", _shape(part.output) if part.output else "not called")
+        for part in anatomy.parts
+    ]
+    print_table(["NAME", "TYPE", "PARAMETERS>", "OUTPUT"], rows, indent=2)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a number"

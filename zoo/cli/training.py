@@ -1,0 +1,228 @@
+"""`zoo create-config`, `train`, `finetune` and `evaluate`: everything that reads data and a config."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.arguments import Data, Json, Model, Overrides, create_name, has_default_weights, is_run, open_model
+from zoo.cli.output import heading, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from zoo.training.run import RunConfig
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run's folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint, if there is one.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+FINETUNE = {
+    "data": {"batch_size": 32},
+    "optimizer": {
+        "name": "adamw",
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "groups": [{"match": "head.*", "lr": 1e-3}],
+    },
+    "schedule": {"name": "cosine", "warmup": 0.1},
+    "trainer": {"steps": 300, "clip_norm": 1.0},
+}
+"""What `zoo finetune` does where neither a config nor an override says otherwise."""
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, on what, and how.")],
+    out: Out,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model as a config says.
+
+    It is evaluated at the end and saved as DIR/model, with a page about the run in DIR/report.html.
+
+    Example: zoo train configs/resnet/resnet20-digits.yaml trainer.seed=1 --out runs/digits
+    """
+    from zoo.training.run import RunConfig
+
+    _run(RunConfig.read(config, overrides or []), out, resume, quiet)
+
+
+def finetune(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", metavar="WHAT", help="A data set, a path, or torchvision:NAME.")],
+    out: Out,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="CONFIG.yaml KEY=VALUE", help="Settings, as for zoo train.")
+    ] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a pretrained model further on other data.
+
+    Where the classes are others, the head is new. Without a config: AdamW, 300 steps of 32 samples, learning rates
+    1e-4 for the backbone and 1e-3 for the head; DIR/config.yaml says everything.
+
+    Example: zoo finetune resnet20.digits --data photos/ --out runs/photos trainer.freeze=backbone
+    """
+    from zoo.config import merge, parse_overrides, read_yaml
+    from zoo.training.data.locate import locate
+    from zoo.training.run import RunConfig
+
+    path, overrides = _split_words(words or [])
+    base = FINETUNE if path is None else read_yaml(path)
+    section = {"model": _with_weights(create_name(model)), "data": locate(data)}
+    values = merge(merge(base, section), parse_overrides(overrides))
+    _run(RunConfig.of(_normalised_alike(values), str(path or "finetune")), out, resume, quiet)
+
+
+class Part(StrEnum):
+    """The parts of a data set."""
+
+    TEST = "test"
+    VAL = "val"
+    TRAIN = "train"
+
+
+def evaluate(
+    model: Model,
+    overrides: Overrides = None,
+    data: Data = None,
+    split: Annotated[Part, typer.Option(help="Which part of the data.")] = Part.TEST,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on data; a run's folder knows its own.
+
+    Example: zoo evaluate runs/digits --json
+    """
+    from zoo.training.trainer import Trainer
+    from zoo.weights import provenance_of
+
+    config = _evaluation_config(model, data, overrides or [])
+    built = open_model(model)
+    labels = provenance_of(built).labels
+    trainer = Trainer(config, model=built)
+    _check_labels(labels, trainer.splits.spec.labels)
+    metrics = trainer.evaluate(split.value)
+    samples = len(getattr(trainer.splits, split.value))
+    facts = {"model": model, "data": trainer.config.data["name"], "split": split.value, "samples": samples}
+    if as_json:
+        return print_json({**facts, **metrics})
+    heading(f"{model} on {samples:,} samples of {facts['data']} ({split.value})")
+    print_table(["METRIC", "VALUE>"], [(name, f"{value:.4f}") for name, value in metrics.items()], indent=2)
+
+
+def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "RunConfig":
+    """The run's own config, or one made for the data; a length is asked for by all, and used by none here."""
+    from zoo.config import merge, parse_overrides, read_yaml
+    from zoo.training.data.locate import locate
+    from zoo.training.run import RunConfig
+
+    folder = Path(model)
+    values: dict[str, Any] = {"trainer": {"steps": 1}}
+    if is_run(folder):
+        values = read_yaml(folder / "config.yaml")
+    elif data is None:
+        raise ValueError(f"{model} is no run, so it does not say on which data; add --data WHAT")
+    if data is not None:
+        values = {**values, "data": locate(data), "objective": {}}
+    values = {**values, "model": {"name": create_name(model)}}
+    values = merge(values, parse_overrides(overrides))
+    return RunConfig.of(_normalised_alike(values) if data is not None else values, model)
+
+
+def _with_weights(name: str) -> dict[str, Any]:
+    """The model section for a name that must stand for weights, not only for a shape."""
+    import zoo
+
+    if ":" in name or zoo.describe(name).tag is not None:
+        return {"name": name}
+    if not has_default_weights(name):
+        tags = [f"{name}.{card.tag}" for card in zoo.describe(name).weights]
+        there = f"; there are {', '.join(tags)}" if tags else ""
+        raise ValueError(f"{name} has no weights to start from{there}; give a run's folder, or use zoo train")
+    return {"name": name, "pretrained": True}
+
+
+def _normalised_alike(values: dict[str, Any]) -> dict[str, Any]:
+    """The config with its data normalised as the model's weights expect it, unless the user says how."""
+    from zoo.factory import provenance
+    from zoo.training.assemble import load_data
+    from zoo.training.data import DATA_SETS
+
+    section = values["data"]
+    stored = provenance(values["model"]["name"]).preprocessing or {}
+    statistics = {key: stored[key] for key in ("mean", "std") if stored.get(key)}
+    options = {field.name for field in dataclasses.fields(DATA_SETS.find(section["name"]).config)}
+    if not statistics or not set(statistics) <= options or {"mean", "std", "normalize"} & set(section):
+        return values
+    if len(load_data(section).spec.mean) != len(statistics["mean"]):  # other channels, so the stem changes too
+        return values
+    return {**values, "data": {**section, **statistics}}
+
+
+def _check_labels(known: Sequence[str], given: Sequence[str]) -> None:
+    """Refuse data whose classes are not the model's; their numbers alone would compare different things."""
+    if known and given and tuple(known[: len(given)]) != tuple(given):
+        raise ValueError(
+            f"the model knows the classes {_few(known)}, but the data have {_few(given)}; "
+            "choose other data, or the same classes in the same order"
+        )
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
+
+
+def _run(config: "RunConfig", out: Path, resume: bool, quiet: bool) -> None:
+    """Train, then say where everything is; under torchrun the first process speaks."""
+    from zoo.training.trainer import Trainer
+
+    result = Trainer(config, out=out, quiet=quiet).fit(resume)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    page = _write_report(out)
+    metrics = (
+        ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items()) or "none, there is no test part"
+    )
+    print_table(["", ""], [("metrics", metrics), ("model", out / "model"), *([("report", page)] if page else [])])
+
+
+def _write_report(out: Path) -> Path | None:
+    """The page of a run, which may fail without harm: the run is over and saved."""
+    try:
+        from zoo.report import run_page
+
+        return run_page(out)
+    except ImportError as error:
+        note(f"no report: {error}; install the extra `zoo[train]` and run `zoo report {out}`")
+    except Exception as error:
+        note(f"no report: {type(error).__name__}: {error}; the run is complete, `zoo report {out}` tries again")
+    return None
+
+
+def _split_words(words: list[str]) -> tuple[Path | None, list[str]]:
+    """At most one config file among KEY=VALUE words."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise ValueError(f"{files[1]!r} is neither KEY=VALUE nor the config, which is {files[0]!r} already")
+    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
+
+
+def create_config(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", metavar="WHAT", help="A data set, a path, or torchvision:NAME.")],
+) -> None:
+    """Print a commented config to start from.
+
+    Example: zoo create-config resnet20 --data digits > resnet20-digits.yaml
+    """
+    import zoo
+    from zoo.cli.template import template
+    from zoo.training.data.locate import locate
+
+    name = create_name(model)
+    typer.echo(template(name, zoo.config(name), zoo.describe(name).task, locate(data), data), nl=False)

@@ -1,0 +1,108 @@
+"""`zoo predict`, `generate` and `sample`: a model at work."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.arguments import Json, Model, open_model
+from zoo.cli.output import note, print_json, print_table
+
+
+def predict(
+    model: Model,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="An image, a folder of images, a .npy or .npz array, or a .csv table."),
+    ],
+    top: Annotated[int, typer.Option(help="How many classes to name.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Say what is on images or in rows of numbers.
+
+    Arrays of images hold floats in [0, 1], or uint8; a table holds the columns that the model was trained on.
+    Example: zoo predict runs/digits photo.png
+    """
+    from zoo.pipelines import predict as answers
+
+    found = list(answers(open_model(model), source, top=top))
+    if as_json:
+        return print_json([answer._asdict() | {"top": [choice._asdict() for choice in answer.top]} for answer in found])
+    rows = []
+    for answer in found:
+        others = ", ".join(f"{label} {confidence:.1%}" for label, confidence in answer.top[1:])
+        rows.append((answer.input, answer.label, f"{answer.confidence:.1%}" if answer.confidence else "", others))
+    if found[0].confidence is None:
+        return print_table(["INPUT", "VALUE>"], [row[:2] for row in rows])
+    print_table(["INPUT", "LABEL", "CONFIDENCE>", "NEXT"], rows)
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue.")],
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="How much to add; by default 256, or what fits in the context.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest every time, 1 draws as the model says.")
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the fewest that together have this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Continue a text with a language model.
+
+    Example: zoo generate runs/gpt "def main(" --temperature 0.5
+    """
+    from zoo.nn.generate import Sampling
+    from zoo.pipelines import complete
+
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    pieces = complete(open_model(model), prompt, max_new_tokens, sampling=sampling, seed=seed)
+    if as_json:
+        completion = "".join(pieces)
+        return print_json({"prompt": prompt, "completion": completion, "text": prompt + completion})
+    typer.echo(prompt, nl=False)
+    for piece in pieces:
+        typer.echo(_printable(piece) if sys.stdout.isatty() else piece, nl=False)
+        sys.stdout.flush()
+    typer.echo()
+
+
+def _printable(text: str) -> str:
+    """Without the control characters by which a text could drive the terminal."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+
+
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture: a .png file.")],
+    count: Annotated[int, typer.Option(help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw images from a generator and put them into one picture.
+
+    Example: zoo sample runs/gan --out digits.png
+    """
+    from zoo.pipelines import picture
+    from zoo.pipelines import sample as draw
+    from zoo.storage import replace_file
+
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: pictures are written as PNG; give a name that ends in .png")
+    images = draw(open_model(model), count, seed=seed)
+    buffer = io.BytesIO()
+    picture(images).save(buffer, format="PNG")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, buffer.getvalue())
+    facts = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
+    if as_json:
+        return print_json(facts)
+    channels, height, width = images.shape[1:]
+    print_table(["", ""], [("images", f"{count} of {channels} x {height} x {width}"), ("picture", out)])

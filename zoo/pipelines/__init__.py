@@ -1,0 +1,7 @@
+"""Models with all that they need around them: files in, words or pictures out."""
+
+from zoo.pipelines.predict import Prediction, predict
+from zoo.pipelines.sample import picture, sample
+from zoo.pipelines.text import complete
+
+__all__ = ["Prediction", "complete", "picture", "predict", "sample"]

@@ -1,0 +1,94 @@
+"""What weights expect of an image, as data, and the transform that provides it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.config import ConfigError, build
+from zoo.factory import provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The record that belongs to weights; a tag's card and a saved model's config.json hold it."""
+
+    mean: tuple[float, ...]
+    """Per channel, in units of `value_range`."""
+    std: tuple[float, ...]
+    image_size: int | None = None
+    """Height and width; None where the inputs are no images."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """What black and white are before normalisation."""
+    crop: float = 1.0
+    """The share of the resized image's side that the central crop keeps."""
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mirror: bool = False
+    """Whether a mirrored image means the same, so that training may mirror it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"mean {self.mean} and std {self.std} need one number each per channel")
+        if min(self.std) <= 0 or self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"std {self.std} must be positive, and value_range {self.value_range} must ascend")
+        if not 0 < self.crop <= 1 or (self.image_size is not None and self.image_size < 1):
+            raise ValueError(f"crop {self.crop} must lie in (0, 1], and image_size {self.image_size} be positive")
+
+
+def preprocessing(model_or_name: nn.Module | str) -> Preprocessing:
+    """The record that a model, or the weights of a name, carry.
+
+    Raises:
+        ConfigError: there is none, as for random weights.
+    """
+    found = provenance(model_or_name)
+    who = model_or_name if isinstance(model_or_name, str) else type(model_or_name).__name__
+    if found.preprocessing is None:
+        raise ConfigError(f"{who} says nothing of its inputs; trained weights do, or zoo.weights.remember(...) it")
+    return build(Preprocessing, found.preprocessing, f"{who}: preprocessing")
+
+
+def transforms(model_or_name: nn.Module | str, train: bool = False) -> Callable[[Any], Tensor]:
+    """The torchvision transform from a PIL image, or a uint8 tensor (..., channels, height, width), to a model's input.
+
+    Args:
+        model_or_name: a model, or anything that `zoo.create` takes.
+        train: crop at random, and mirror where the record allows it.
+
+    Returns:
+        A `torchvision.transforms.v2.Compose`; its outputs are (channels, image_size, image_size), float32.
+
+    Raises:
+        ConfigError: the weights carry no record, or are not for images.
+    """
+    from torchvision.transforms import InterpolationMode, v2
+
+    record = preprocessing(model_or_name)
+    if record.image_size is None:
+        raise ConfigError("these weights take no images; normalise by the mean and std of their record")
+    size, mode = record.image_size, InterpolationMode(record.interpolation)
+    if train:
+        crop = [v2.RandomResizedCrop(size, interpolation=mode, antialias=True)]
+        crop += [v2.RandomHorizontalFlip()] if record.mirror else []
+    else:
+        crop = [v2.Resize(int(size / record.crop), interpolation=mode, antialias=True), v2.CenterCrop(size)]
+    low, high = record.value_range
+    mean = [(value - low) / (high - low) for value in record.mean]
+    std = [value / (high - low) for value in record.std]
+    colours = [v2.Grayscale(1)] if len(mean) == 1 else [v2.RGB()] if len(mean) == 3 else []
+    return v2.Compose([v2.ToImage(), *colours, *crop, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+
+
+def unnormalize(model_or_name: nn.Module | str, image: Tensor) -> Tensor:
+    """What `image` was before normalisation, in the record's `value_range`.
+
+    Args:
+        model_or_name: as for `transforms`.
+        image: (..., channels, height, width), as the model takes it.
+    """
+    record = preprocessing(model_or_name)
+    mean, std = (image.new_tensor(values)[:, None, None] for values in (record.mean, record.std))
+    return image * std + mean

@@ -1,0 +1,53 @@
+"""The page of a run: how the training went, what the model does, and how to use it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.report import page, sections
+from zoo.report.folder import Run, read_run
+from zoo.report.page import Html
+from zoo.report.sections import Part
+from zoo.report.words import measured, named
+from zoo.storage import replace_file
+
+SPLITS = {"test": "the test part", "val": "the validation part", "train": "the training part"}
+
+
+def run_page(folder: str | Path) -> Path:
+    """Write `report.html`, and its plots as PNGs below `report/`, into a run's folder.
+
+    Args:
+        folder: the run; one that has not ended, or crashed, gets a page of what there is.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        OSError: the folder is not that of a run, is damaged, or cannot be written to.
+        ConfigError: its config cannot be read.
+        ImportError: matplotlib is not installed.
+    """
+    run = read_run(folder)
+    parts = [sections.curves(run), sections.behaviour(run), sections.facts(run), sections.use(run)]
+    return write_page(run.folder, run.title, hero(run), parts)
+
+
+def hero(run: Run) -> Html:
+    """The metric that says how good the model is, and the others beside it."""
+    split, metrics = run.final
+    if run.headline not in metrics:
+        return page.hero("…", "not evaluated yet")
+    value = measured(run.headline, metrics[run.headline])
+    rest = ", ".join(f"{named(key)} {measured(key, number)}" for key, number in metrics.items() if key != run.headline)
+    return page.hero(value, f"{named(run.headline)} on {SPLITS[split]}", rest)
+
+
+def write_page(folder: Path, title: str, top: Html, parts: Sequence[Part], *, eyebrow: str = "zoo · a run") -> Path:
+    """Write one page, `report.html`, and the PNGs of its parts into a folder."""
+    text = page.page(title, eyebrow, top, [section for part in parts for section in part.sections])
+    (folder / "report").mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for name, png in part.files.items():
+            replace_file(folder / "report" / name, png)
+    replace_file(folder / "report.html", text.encode())
+    return folder / "report.html"

@@ -1,0 +1,185 @@
+"""The parts of a run's page; each is a function of the run, and which ones a run gets depends on what was learnt."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from zoo.config import to_yaml
+from zoo.report import page, plots, results
+from zoo.report.folder import Run
+from zoo.report.page import Html, Section
+from zoo.report.results import Answers
+from zoo.report.words import duration, named
+from zoo.training.data import Spec, Split
+
+MAX_PICTURES = 24
+"""So many mistakes or samples are shown."""
+PROMPT, WRITTEN = 48, 600
+"""Tokens that a language model is given, and that it writes at the most."""
+SEED = 0
+"""Draws samples, so that a second report of the same run shows the same."""
+
+
+class Part(NamedTuple):
+    """Some sections of the page, and the PNGs that show the same plots."""
+
+    sections: tuple[Section, ...]
+    files: Mapping[str, bytes] = {}
+
+
+def curves(run: Run) -> Part:
+    """Loss, headline metric and learning rate over the steps."""
+    logged = {*run.history.metrics("train"), *run.history.metrics("val"), *run.history.metrics("test")}
+    keys = [key for key in dict.fromkeys(("loss", run.headline, "lr")) if key in logged]
+    if not keys:
+        return Part((Section("Training", page.note("Nothing has been logged yet.")),))
+    panels = [page.figure(plots.draw(named(key), plots.curves, run.history, [key], size=(4, 3))) for key in keys]
+    together = plots.draw("curves", plots.curves, run.history, keys, size=(3.7 * len(keys), 2.9))
+    return Part((Section("Training", page.side_by_side(*panels)),), {"curves.png": together.png})
+
+
+def classifier(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
+    """Confusion matrix, accuracy of each class, and the images that are taken for something else."""
+    answers = results.answers(model, test, run.config.data.get("batch_size", 64))
+    counts = answers.confusion(spec.num_classes or int(answers.truth.max()) + 1)
+    labels = [*spec.labels, *map(str, range(len(spec.labels), len(counts)))]
+    drawing = plots.draw("confusion matrix", plots.confusion, counts, labels, size=(5, 5))
+    wrong, asked = len(answers.wrong()), len(answers.truth)
+    lead = f"{wrong:,} of {asked:,} test samples are wrong." + (
+        f" Shown are so many of {len(test):,}, evenly spaced." if asked < len(test) else ""
+    )
+    body = page.side_by_side(page.figure(drawing), _class_bars(counts, labels))
+    pictures = _mistakes(answers, test, spec, labels) if "image" in spec.keys else Part(())
+    files = {"confusion.png": drawing.png, **pictures.files}
+    return Part((Section("Where it is right and wrong", body, lead), *pictures.sections), files)
+
+
+def _class_bars(counts: np.ndarray, labels: list[str]) -> Html:
+    """The accuracy of each class; of many classes, the worst ones."""
+    total, right = counts.sum(axis=1), counts.diagonal()
+    present = [i for i in range(len(labels)) if total[i]]
+    if len(present) > plots.MAX_CLASSES:
+        present = sorted(present, key=lambda i: right[i] / total[i])[: plots.MAX_CLASSES]
+    return page.bars([(labels[i], right[i] / total[i], f"{right[i]} of {total[i]}") for i in present])
+
+
+def _mistakes(answers: Answers, test: Split, spec: Spec, labels: list[str]) -> Part:
+    wrong = answers.wrong()
+    chosen = (wrong if len(wrong) else answers.unsure())[:MAX_PICTURES]
+    shown = results.images(test.fetch(answers.indices[chosen].tolist(), None)["image"], spec)
+    said = [(labels[answers.truth[i]], labels[answers.predicted[i]], f"{answers.confidence[i]:.0%}") for i in chosen]
+    title = "Mistakes, the surest first" if len(wrong) else "No mistake; these it was least sure of"
+    captions = [
+        page.join(
+            [
+                page.tag("b", truth),
+                " taken for ",
+                page.tag("b", guess, class_="wrong"),
+                page.tag("span", sure + " sure"),
+            ]
+        )
+        if truth != guess
+        else page.join([page.tag("b", truth), page.tag("span", sure + " sure")])
+        for truth, guess, sure in said
+    ]
+    plain = [f"{truth} → {guess}, {sure}" if truth != guess else f"{truth}, {sure}" for truth, guess, sure in said]
+    return Part((Section(title, page.gallery(shown, captions)),), {"mistakes.png": _grid("mistakes", shown, plain)})
+
+
+def _grid(name: str, shown: list[np.ndarray], captions: list[str]) -> bytes:
+    rows = -(-len(shown) // 8)
+    return plots.draw(name, plots.pictures, shown, captions, size=(9, 1.4 * rows)).png
+
+
+def regressor(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
+    """Predicted against true values."""
+    output, truth = results.outputs(model, test, results.some_of(test), run.config.data.get("batch_size", 64))
+    predicted = output.float() * torch.tensor(spec.target_std) + torch.tensor(spec.target_mean)
+    pair = truth.flatten().numpy(), predicted.flatten().numpy()
+    drawing = plots.draw("predicted against true values", plots.scatter, *pair, size=(6, 4.5))
+    return Part(
+        (Section("Predictions", page.figure(drawing), "Test samples; on the line they are right."),),
+        {"predictions.png": drawing.png},
+    )
+
+
+def writer(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa: ARG001 - all are called alike
+    """How a language model continues a text that it has not seen."""
+    if spec.vocab_size != results.BYTES:
+        return Part(())
+    prompt = test.fetch([0], None)["tokens"][0, :PROMPT].tolist()
+    written = results.as_text(results.continuation(model, prompt, WRITTEN, SEED))
+    given = page.tag("span", results.as_text(prompt), class_="given")
+    lead = "The beginning, in grey, is from the test text; the model wrote the rest, at temperature 0.8."
+    return Part((Section("What it writes", page.tag("pre", page.tag("code", given, written), class_="prose"), lead),))
+
+
+def generator(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa: ARG001 - all are called alike
+    """Images that it makes of random latents."""
+    shown = results.images(results.generated(model, MAX_PICTURES, SEED), spec)
+    files = {"samples.png": _grid("samples", shown, [""] * len(shown))}
+    return Part(
+        (Section("What it draws", page.gallery(shown, [None] * len(shown)), "Not chosen: the first ones."),), files
+    )
+
+
+BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {
+    "classification": classifier,
+    "regression": regressor,
+    "causal_lm": writer,
+    "adversarial": generator,
+}
+"""What is shown of a model that learnt this; the others have their curves and facts."""
+
+
+def behaviour(run: Run) -> Part:
+    """What the model does with data that it was not trained on."""
+    shown = BY_OBJECTIVE.get(run.objective)
+    if shown is None or run.model is None or run.splits is None:
+        return Part(())
+    part = run.splits.test or run.splits.val
+    return Part(()) if part is None else shown(run, run.model, part, run.splits.spec)
+
+
+def facts(run: Run) -> Part:
+    """The figures of the run, and what is missing or damaged."""
+    trainer, data, history = run.config.trainer, run.config.data, run.history
+    rows = history.rows
+    speeds = history.column("train", "samples_per_second")[1]
+    ranks = history.event("ranks") or 1
+    values = {
+        "parameters": f"{sum(p.numel() for p in run.model.parameters()):,}" if run.model else None,
+        "steps": f"{max((row['step'] for row in rows), default=0):,}",
+        "time": duration(max((row.get("time") or 0 for row in rows), default=0)),
+        "samples per second": f"{np.median(speeds):,.0f}" if speeds else None,
+        "global batch": f"{data.get('batch_size', 0) * trainer.accumulate * ranks:,}",
+        "training samples": f"{len(run.splits.train):,}" if run.splits else None,
+        "optimizer": f"{run.config.optimizer.name}, lr {run.config.optimizer.lr:g}",
+        "precision": trainer.precision,
+        "seed": trainer.seed,
+        **(history.event("versions") or {}),
+    }
+    body = page.facts({name: value for name, value in values.items() if value is not None})
+    return Part((Section("Facts", page.join([body, *map(page.note, run.remarks)])),))
+
+
+def use(run: Run) -> Part:
+    """How to load the model, and the whole config to repeat the run."""
+    folder = shlex.quote(str(run.folder))
+    name = f"local-dir:{run.folder / 'model'}"
+    python = f"import zoo\n\nmodel = zoo.create({json.dumps(name)}).eval()"
+    shell = "\n".join(
+        [
+            f"zoo evaluate {folder} --json",
+            f"zoo finetune {folder} --data WHAT --out runs/mine",
+            f"zoo train {shlex.quote(str(run.folder / 'config.yaml'))} --out runs/again",
+        ]
+    )
+    blocks = [page.code(python), page.code(shell)] if run.model else [page.code(shell.splitlines()[-1])]
+    config = page.folded("config.yaml, with nothing left open", page.code(to_yaml(run.config)))
+    return Part((Section("Use it", page.join(blocks)), Section("Repeat it", config)))

@@ -1,0 +1,45 @@
+"""From what a user says after `--data` to the data section of a run's config."""
+
+from pathlib import Path
+from typing import Any
+
+from zoo.registry import did_you_mean, normalise
+from zoo.training.data import DATA_SETS
+from zoo.training.data.image_folder import SUFFIXES
+
+TABLES = frozenset({".csv", ".tsv", ".npz"})
+LOOKED_AT = 1000  # entries of a folder that are enough to know what kind of files it holds
+
+
+def locate(what: str) -> dict[str, Any]:
+    """The data section that `what` stands for.
+
+    Args:
+        what: a registered data set; else an existing path: a table (.csv, .tsv, .npz), a folder with folders of
+            images, or any other file or folder as text; else `torchvision:Name`.
+
+    Raises:
+        ValueError: it is none of these; the message gives the nearest names.
+    """
+    record = DATA_SETS.owner(what)
+    if record is not None:
+        return {"name": record.name}
+    path = Path(what)
+    if what and path.exists():
+        return {"name": _kind(path), "path": what}
+    library, colon, name = what.partition(":")
+    if colon and library == "torchvision":
+        return {"name": "torchvision", "dataset": name}
+    if colon and library == "hf-hub":
+        raise ValueError(f"data {what!r}: the Hub's data sets are not read directly; download it and give its path")
+    known = DATA_SETS.records()
+    hint = did_you_mean(normalise(what), known) or f"; registered: {', '.join(known)}"
+    raise ValueError(f"data {what!r} is neither registered, nor an existing path, nor torchvision:Name{hint}")
+
+
+def _kind(path: Path) -> str:
+    """Which data set reads a path."""
+    if path.is_dir():
+        files = (file for _, file in zip(range(LOOKED_AT), path.glob("*/**/*"), strict=False))
+        return "image_folder" if any(file.suffix.lower() in SUFFIXES for file in files) else "text"
+    return "tabular" if path.suffix.lower() in TABLES else "text"

@@ -1,0 +1,114 @@
+"""Classification: which of several classes a sample belongs to."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.training.data import Spec
+from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments, rows
+
+MANY_CLASSES = 50
+"""From so many on, whether the target is among the five best is worth knowing too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig:
+    """Options of the objective."""
+
+    loss: Literal["cross_entropy", "perceptron"] = "cross_entropy"
+    """`perceptron` is Rosenblatt's criterion; with plain SGD, lr 1 and batches of one it is his learning rule."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread evenly over all classes while training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share, and smoothing of what is no probability."""
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing {self.label_smoothing} is not in [0, 1)")
+        if self.label_smoothing and self.loss == "perceptron":
+            raise ValueError(f"label_smoothing {self.label_smoothing} needs loss cross_entropy, not perceptron")
+
+
+class Classification(Objective):
+    """The mean loss over samples; hits are counted.
+
+    A batch has `target`, (batch,) int64; the model takes the rest and gives logits, (batch, classes).
+    """
+
+    name = "classification"
+    config = ClassificationConfig
+    headline = "accuracy"
+    larger_is_better = True
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        """See `Objective`.
+
+        Raises:
+            ValueError: the data have no classes.
+        """
+        super().__init__(options, spec)
+        if spec.num_classes is None or spec.num_classes < 2:
+            raise ValueError(
+                f"objective classification needs data with two classes or more, not {spec.num_classes}; "
+                "set objective.name=regression where the target is a quantity"
+            )
+
+    def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
+        """The summed loss, and the hits for the log."""
+        logits, target = self._logits(nets, batch), batch["target"]
+        total = self._total(logits, target, self.options.label_smoothing)
+        hits = {"accuracy": (_hits(logits, target, 1), rows(batch))}
+        return Loss({self.options.loss: (total, rows(batch), 1.0)}, hits)
+
+    def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
+        """The loss, without label smoothing, and the hits."""
+        logits, target, count = self._logits(nets, batch), batch["target"], rows(batch)
+        metrics = {"loss": self._total(logits, target), "accuracy": _hits(logits, target, 1)}
+        if logits.shape[-1] >= MANY_CLASSES:
+            metrics["top5_accuracy"] = _hits(logits, target, 5)
+        return {name: (total, count) for name, total in metrics.items()}
+
+    def _total(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        if self.options.loss == "perceptron":
+            return perceptron_criterion(logits, target).sum()
+        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
+
+    def _logits(self, nets: Networks, batch: Batch) -> Tensor:
+        logits = nets["model"](**forward_arguments(batch)).float()
+        classes = self.spec.num_classes or 0
+        if logits.shape[:-1] != batch["target"].shape or logits.shape[-1] < classes:
+            raise ValueError(
+                f"the model gives logits of shape {tuple(logits.shape)} for targets of shape "
+                f"{tuple(batch['target'].shape)} in {classes} classes; set model.num_classes={classes}"
+            )
+        return logits
+
+
+def perceptron_criterion(logits: Tensor, target: Tensor) -> Tensor:
+    """By how much the best rival beats the target, or 0: max(0, max_{j != y} s_j - s_y).
+
+    Its gradient is Rosenblatt's rule: nothing where the target wins, else +1 for the rival and -1 for the target.
+    A tie counts as a mistake, or a perceptron that starts from zero would never begin.
+
+    Args:
+        logits: (batch, classes).
+        target: (batch,) int64.
+
+    Returns:
+        (batch,)
+
+    Source: Rosenblatt (1958); for several classes Duda and Hart (1973), "Kesler's construction".
+    """
+    own = logits.gather(1, target[:, None])
+    rival = logits.scatter(1, target[:, None], -torch.inf).max(1, keepdim=True).values  # one rival, also in a tie
+    margin = (rival - own).squeeze(1)
+    return torch.where(margin >= 0, margin, 0)  # relu and clamp have no gradient in a tie
+
+
+def _hits(logits: Tensor, target: Tensor, k: int) -> Tensor:
+    return (logits.detach().topk(k).indices == target[:, None]).sum()
+
+
+OBJECTIVE = Classification

@@ -1,0 +1,282 @@
+"""A model as a folder: `config.json`, `model.safetensors` (several where it is large), `zoo.json` with their sha256.
+
+Saving stages the whole folder and puts it in place at once. Loading trusts nothing: bytes are compared with the
+manifest, headers are parsed within bounds, the config is typed, and the model is built without memory and must
+match the stored tensors name by name and shape by shape before anything is allocated.
+"""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo.config import ConfigError, build, to_dict
+from zoo.registry import ARCHITECTURES, Architecture, UnknownName
+from zoo.storage import DamagedFile, as_disk_error, check_folder, staged_folder
+from zoo.version import __version__
+from zoo.weights.fit import fit, on_meta, tied
+from zoo.weights.tensors import Stored, read_header
+
+CONFIG, TENSORS, INDEX, MANIFEST = "config.json", "model.safetensors", "model.safetensors.index.json", "zoo.json"
+OURS = re.compile(r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+FORMAT = 1
+"""Of config.json; a renamed field raises it and adds an upgrade."""
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Format -> pure function from a config.json of that format to one of the next."""
+MAX_JSON = 4 * 2**20
+"""Bytes of a config.json or an index."""
+SHARD = 5 * 10**9
+"""Bytes of tensors above which a model is stored in several files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model comes from and what belongs to its weights; kept as `model.provenance` and in config.json."""
+
+    architecture: str
+    preset: str
+    tag: str | None = None
+    labels: tuple[str, ...] = ()
+    """The name of each class."""
+    preprocessing: Mapping[str, Any] | None = None
+    """What the weights expect of their inputs: mean, std, image_size, ..."""
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The keys of config.json."""
+
+    format: int
+    library_name: str
+    library_version: str
+    architecture: str
+    preset: str
+    tag: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] | None = None
+    labels: tuple[str, ...] = ()
+    tokenizer: str | None = None
+
+
+class Saved(NamedTuple):
+    """What a folder says about its model."""
+
+    folder: Path
+    architecture: Architecture
+    config: Any
+    provenance: Provenance
+
+
+def provenance_of(model: nn.Module) -> Provenance:
+    """A model's provenance; for one built by hand, what the registry knows of its class.
+
+    Raises:
+        ValueError: no registered architecture has this class.
+    """
+    known = getattr(model, "provenance", None)
+    if isinstance(known, Provenance):
+        return known
+    for record in ARCHITECTURES.records().values():
+        if record.model is type(model):
+            return provenance_of_config(record, getattr(model, "config", None))
+    raise ValueError(f"{type(model).__name__} is the model of no registered architecture; zoo.register(...) its record")
+
+
+def provenance_of_config(architecture: Architecture, config: Any) -> Provenance:
+    """The preset that a config equals, or else the architecture's own name."""
+    presets = [name for name in architecture.names() if architecture.preset(name) == config]
+    return Provenance(architecture=architecture.name, preset=presets[-1] if presets else architecture.name)
+
+
+def remember(model: nn.Module, **facts: Any) -> None:
+    """Note facts about a model's weights, fields of `Provenance`, so that they are saved with it."""
+    vars(model)["provenance"] = replace(provenance_of(model), **facts)
+
+
+def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> Path:
+    """Write a model's folder; one that `save` wrote before is replaced once the new one is whole.
+
+    Args:
+        model: of a registered architecture, on any device.
+        folder: where; its parents are made.
+        shard_bytes: the most bytes of tensors in one file.
+
+    Raises:
+        OSError: the disk is full or not writable; what was there before is untouched.
+        ValueError: the folder holds other things, or the model is not what its config describes.
+    """
+    target = Path(folder).resolve()
+    _refuse_strangers(target)
+    facts = {name: getattr(provenance_of(model), name) for name in Provenance.__dataclass_fields__}
+    tensors = _tensors_as_configured(model, ARCHITECTURES.find(facts["architecture"]))
+    config: Any = model.config
+    record = _Record(
+        format=FORMAT, library_name="zoo", library_version=__version__, config=to_dict(config), **facts
+    )  # fmt: skip
+    with staged_folder(target, MANIFEST) as staging:
+        _write_json(staging / CONFIG, to_dict(record))
+        _write_tensors(staging, tensors, shard_bytes)
+    return target
+
+
+def _refuse_strangers(target: Path) -> None:
+    """Replacing a folder deletes what is in it, so that may only be a model's files."""
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file; give a folder for the model")
+    names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    strangers = [name for name in names if not OURS.fullmatch(name)]
+    if strangers or (names and MANIFEST not in names):
+        raise ValueError(f"{target} holds {(strangers or names)[0]!r}, which no model does; give another folder")
+
+
+def _tensors_as_configured(model: nn.Module, architecture: Architecture) -> dict[str, Tensor]:
+    """A model's tensors, tied ones once; they must be those of a model that is built from its config."""
+    state, config = model.state_dict(keep_vars=True), getattr(model, "config", None)
+    if not isinstance(config, architecture.config):
+        raise ValueError(f"a {architecture.name} has a {architecture.config.__name__} as .config, not {config!r}")
+    described = on_meta(architecture, config).state_dict(keep_vars=True)
+    for name in {**state, **described}:
+        shapes = [tuple(tensors[name].shape) if name in tensors else None for tensors in (state, described)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name!r} is {shapes[0]}, but {shapes[1]} by the model's config; change both together")
+    for names in tied(described):
+        if state[names[0]].is_meta:
+            raise ValueError(f"{names[0]!r} is on the meta device, which holds no weights; create the model elsewhere")
+        if len({state[name].data_ptr() for name in names}) > 1:
+            raise ValueError(f"{', '.join(names)} are one tensor by the model's config, but differ; tie them again")
+    return {names[0]: state[names[0]] for names in tied(described)}
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    files = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    files = files if len(shards) > 1 else [TENSORS]
+    for file, shard in zip(files, shards, strict=True):
+        try:
+            save_file(_without_shared_memory(shard), folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise as_disk_error(error, folder / file) from None
+        (folder / file).chmod((folder / CONFIG).stat().st_mode)  # safetensors gives 0600, whatever the umask
+    if len(shards) > 1:
+        places = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU that lie whole and alone in their memory, as the format wants them."""
+    alone: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        memory = here.untyped_storage()
+        alone[name] = here.clone() if memory.nbytes() != here.nbytes or memory.data_ptr() in seen else here
+        seen.add(memory.data_ptr())
+    return alone
+
+
+def load(folder: str | Path, verify: bool = True) -> nn.Module:
+    """The model in a folder that `save` wrote, in train mode; what was done is kept as `model.load_report`.
+
+    Args:
+        folder: the folder, or that of a run, whose `model` it then is.
+        verify: whether to compare every file with its sha256.
+
+    Raises:
+        FileNotFoundError: no model lies there.
+        DamagedFile: files are missing, or their bytes are not those that were written.
+        ValueError: the folder was written by something else, or by a newer zoo.
+    """
+    saved, tensors = open_folder(folder, verify)
+    model = on_meta(saved.architecture, saved.config, beside=tensors)
+    vars(model).update(load_report=fit(model, tensors, str(saved.folder)), provenance=saved.provenance)
+    return model.train()
+
+
+def open_folder(folder: str | Path, verify: bool = True) -> tuple[Saved, dict[str, Stored]]:
+    """What a folder says about its model, and its tensors, still unread; see `load`."""
+    path = _locate(folder)
+    listed = check_folder(path, MANIFEST)["files"] if verify else None
+    saved = read_folder(path)
+    places = _places(path / INDEX) if (path / INDEX).exists() else {}
+    tensors: dict[str, Stored] = {}
+    for file in sorted(set(places.values())) or [TENSORS]:
+        if not (path / file).is_file() or (path / file).is_symlink() or (listed is not None and file not in listed):
+            raise DamagedFile(f"{path / file}: missing, linked, or not listed in {MANIFEST}; use another copy")
+        tensors |= read_header(path / file)
+    if places and {name: stored.file.name for name, stored in tensors.items()} != places:
+        raise DamagedFile(f"{path / INDEX}: the files hold other tensors than it says; use another copy")
+    return saved, tensors
+
+
+def read_folder(folder: str | Path) -> Saved:
+    """What a folder says about its model; bytes are not checked."""
+    path = _locate(folder)
+    where = path / CONFIG
+    record = build(_Record, _upgraded(_read_json(where), where), str(where))
+    try:
+        architecture = ARCHITECTURES.find(record.architecture)
+    except UnknownName as error:
+        raise UnknownName(f"{where}: {error}; if it comes from a plugin, install that") from None
+    config = build(architecture.config, record.config, f"{where}: config")
+    facts = {name: getattr(record, name) for name in Provenance.__dataclass_fields__}
+    return Saved(path, architecture, config, Provenance(**facts))
+
+
+def _locate(folder: str | Path) -> Path:
+    path = Path(folder)
+    path = path / "model" if not (path / CONFIG).exists() and (path / "model" / CONFIG).exists() else path
+    if not (path / CONFIG).exists() and not (path / MANIFEST).exists():
+        raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(path))
+    if not (path / MANIFEST).exists() and _read_json(path / CONFIG).get("library_name") != "zoo":
+        raise ConfigError(f"{path / CONFIG}: was not written by zoo.save; give the model's name, and this as weights=")
+    return path
+
+
+def _upgraded(data: dict[str, Any], where: Path) -> dict[str, Any]:
+    """A config.json of the present format."""
+    while data.get("format") in UPGRADES:
+        data = UPGRADES[data["format"]](data)
+    if data.get("format") != FORMAT:
+        raise ConfigError(f"{where}: has format {data.get('format')!r}, this zoo reads up to {FORMAT}; upgrade zoo")
+    return data
+
+
+def _places(index: Path) -> dict[str, str]:
+    """Tensor -> file, as the index of a model in several files says."""
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(OURS.fullmatch(str(file)) for file in places.values()):
+        raise DamagedFile(f"{index}: names files that no model has; use another copy")
+    return places
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_JSON + 1)
+        data = json.loads(text) if len(text) <= MAX_JSON else None
+    except (ValueError, RecursionError, FileNotFoundError):
+        data = None
+    if not isinstance(data, dict):
+        raise DamagedFile(f"{path}: missing, or no JSON object of at most {MAX_JSON} bytes; use another copy")
+    return data

@@ -1,0 +1,272 @@
+"""Giving a model its parameters: drawn anew, or stored ones that must match it name by name.
+
+Models arrive on the meta device, with shapes and no memory. What a checkpoint holds is assigned; what it does not
+(a new head, buffers that are never stored) is allocated and left to the model's own `init_weights`.
+"""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from zoo.config import ConfigError
+from zoo.registry import Architecture, did_you_mean
+from zoo.storage import DamagedFile
+from zoo.weights.tensors import Stored
+
+ADAPTABLE = {"num_classes": ("head",), "in_channels": ("stem", "embed")}
+"""Config field -> the submodules whose shapes follow it; they are adapted when the user names the field."""
+MAX_UNSTORED = 2**28
+"""Bytes of buffers, such as tables of positions, that a config from a file may ask for beside its stored tensors."""
+
+
+class MismatchError(ValueError):
+    """Stored tensors and a model that do not belong together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What became of a checkpoint's tensors."""
+
+    source: str
+    loaded: int
+    """How many tensors were taken as they are."""
+    adapted: tuple[str, ...] = ()
+    """What was changed to fit, or drawn anew, and how."""
+    ignored: tuple[str, ...] = ()
+    """Stored tensors that were not used."""
+
+    def __str__(self) -> str:
+        """Everything in one line."""
+        unused = [f"not used: {', '.join(self.ignored)}"] if self.ignored else []
+        return "; ".join([f"{self.loaded} tensors from {self.source}", *self.adapted, *unused])
+
+
+def on_meta(architecture: Architecture, config: Any, beside: Collection[str] | None = None) -> nn.Module:
+    """The model with shapes and no memory.
+
+    Args:
+        architecture: its record.
+        config: an instance of the record's config.
+        beside: for a config from a file, the names of the tensors stored beside it; a model of another order of
+            magnitude is refused before it costs time or memory.
+
+    Raises:
+        ConfigError: no model can be built like this.
+        DamagedFile: the model is much larger than what is stored.
+    """
+    limit = contextlib.nullcontext() if beside is None else _at_most(20 * len(beside) + 1000)
+    try:
+        with torch.device("meta"), limit:
+            model = architecture.model(config)
+    except (RuntimeError, ArithmeticError, LookupError) as error:
+        raise ConfigError(f"{architecture.name}: cannot be built like this: {str(error).splitlines()[0]}") from None
+    unstored = sum(buffer.nbytes for _, buffer in _unstored(model))
+    if beside is not None and unstored > MAX_UNSTORED:
+        raise DamagedFile(f"config.json asks for {unstored} bytes beside the stored tensors; do not trust it")
+    return model
+
+
+@contextlib.contextmanager
+def _at_most(limit: int) -> Iterator[None]:
+    """Stop a model from being built once it has more parameters and modules than that."""
+    thread, count = threading.get_ident(), itertools.count()
+
+    def check(*_: Any) -> None:
+        if threading.get_ident() == thread and next(count) > limit:
+            raise DamagedFile("config.json asks for far more tensors than are stored beside it; do not trust it")
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(check),
+        hooks.register_module_module_registration_hook(check),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def draw(model: nn.Module) -> None:
+    """Allocate a model that is on the meta device, and draw its weights with the CPU's random numbers."""
+    _allocate(model, model.state_dict())
+    _init_weights(model)
+
+
+def fit(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Collection[str] = ()) -> LoadReport:
+    """Give a model that is on the meta device its stored tensors, in the dtype in which they are stored.
+
+    Args:
+        model: shapes, and the names to look for.
+        tensors: by the model's own names.
+        source: what to call them in messages.
+        adapt: config fields in which the model may differ from the checkpoint; see `ADAPTABLE`.
+
+    Raises:
+        MismatchError: a tensor is missing, unexpected or has another shape; nothing was allocated.
+        DamagedFile: a tensor cannot be read.
+    """
+    expected = model.state_dict(keep_vars=True)
+    plan = _plan(model, tensors, source, adapt)
+    _allocate(model, [names[0] for names in plan.fresh])
+    _init_weights(model)
+    state: dict[str, Tensor] = {}
+    for names, stored in plan.taken:
+        tensor, wanted = _read(names, stored, tensors, source), expected[names[0]]
+        if tensor.shape != wanted.shape:
+            tensor = adapt_channels(tensor, wanted.shape[1])
+        state |= dict.fromkeys(names, _like(wanted, tensor))
+    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.get_default_dtype())
+    for names in plan.fresh:
+        drawn = model.state_dict()[names[0]]
+        drawn = drawn.to(dtype) if drawn.is_floating_point() else drawn
+        state |= dict.fromkeys(names, _like(expected[names[0]], drawn))
+    model.load_state_dict(state, strict=False, assign=True)
+    return LoadReport(
+        source=source,
+        loaded=len(plan.taken) + len(plan.fresh) - len(plan.notes),
+        adapted=tuple(plan.notes),
+        ignored=tuple(plan.ignored),
+    )
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """A first convolution's weights for another number of input channels.
+
+    One channel gets the sum of all, so that a grey image does what its coloured copy did; n channels get the old
+    ones in turn, scaled by old / n, so that activations keep their size.
+
+    Args:
+        weight: (out_channels, in_channels, ...).
+        channels: how many the input has now.
+    """
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    turns = [channel % weight.shape[1] for channel in range(channels)]
+    return weight[:, turns] * (weight.shape[1] / channels)
+
+
+class _Plan(NamedTuple):
+    """What to do with each tensor of a model and of a checkpoint."""
+
+    taken: list[tuple[tuple[str, ...], Stored]]
+    """The model's names, several for tied tensors, and where the values lie."""
+    fresh: list[tuple[str, ...]]
+    ignored: list[str]
+    notes: list[str]
+
+
+def _plan(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Collection[str]) -> _Plan:
+    expected, plan = model.state_dict(keep_vars=True), _Plan([], [], [], [])
+    missing: list[str] = []
+    misfits: list[tuple[str, Stored]] = []
+    for names in tied(expected):
+        name, wanted = names[0], expected[names[0]]
+        stored = next((tensors[name] for name in names if name in tensors), None)
+        if stored is not None and _fits(stored, wanted):
+            plan.taken.append((names, stored))
+        elif stored is not None and _follows(name, "in_channels", adapt) and _fits(stored, wanted, but=1):
+            plan.taken.append((names, stored))
+            plan.notes.append(f"{name} adapted from {stored.shape[1]} to {wanted.shape[1]} channels")
+        elif _follows(name, "num_classes", adapt):
+            plan.fresh.append(names)
+            plan.notes.append(f"{name} new, {tuple(wanted.shape)} instead of {stored and stored.shape}")
+        elif stored is None:
+            missing.append(name)
+        else:
+            misfits.append((name, stored))
+    unexpected = [name for name in tensors if name not in expected]
+    plan.ignored.extend(name for name in unexpected if _follows(name, "num_classes", adapt))
+    unexpected = [name for name in unexpected if name not in plan.ignored]
+    problems = [
+        *_gap("it lacks", missing, unexpected),
+        *_gap("it holds", unexpected, [*missing, *expected]),
+        *(_misfit(name, stored, expected[name]) for name, stored in misfits[:1]),
+    ]
+    if problems:
+        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        raise MismatchError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}{more}")
+    return plan
+
+
+def tied(expected: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
+    """The names of a model's tensors; several together where they name the same tensor."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in expected.items():
+        names.setdefault(id(tensor), []).append(name)
+    return [tuple(group) for group in names.values()]
+
+
+def _fits(stored: Stored, wanted: Tensor, but: int | None = None) -> bool:
+    """Whether kind and shape agree; `but` is an axis of a convolution that may differ."""
+    if stored.dtype.is_floating_point != wanted.is_floating_point() or len(stored.shape) != wanted.dim():
+        return False
+    same = [a == b or axis == but for axis, (a, b) in enumerate(zip(stored.shape, wanted.shape, strict=True))]
+    return all(same) and (but is None or wanted.dim() > 2)
+
+
+def _follows(name: str, field: str, adapt: Collection[str]) -> bool:
+    return field in adapt and name.split(".")[0] in ADAPTABLE[field]
+
+
+def _gap(what: str, names: list[str], others: Iterable[str]) -> list[str]:
+    if not names:
+        return []
+    nearest = did_you_mean(names[0], others).replace("; did you mean", ", nearest is").removesuffix("?")
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"{what} {names[0]!r}{nearest}{more}"]
+
+
+def _misfit(name: str, stored: Stored, wanted: Tensor) -> str:
+    kinds = [f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in (stored, wanted)]
+    field = next((field for field, parts in ADAPTABLE.items() if name.split(".")[0] in parts), None)
+    remedy = f"; give {field}: the checkpoint's own keeps this tensor, another adapts it" if field else ""
+    return f"{name!r} is {kinds[0]}, but {kinds[1]} in the model{remedy}"
+
+
+def _read(names: tuple[str, ...], stored: Stored, tensors: Mapping[str, Stored], source: str) -> Tensor:
+    """The value of a tensor; where a checkpoint holds it under several of its names, they must agree."""
+    tensor = stored.read()
+    copies = [name for name in names if name in tensors]
+    for name in copies[1:]:
+        if not torch.equal(tensors[name].read().to(tensor.dtype), tensor):
+            raise MismatchError(f"{source}: {copies[0]!r} and {name!r} differ, but are one tensor in the model")
+    return tensor
+
+
+def _like(reference: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor as what the reference is: a parameter, trainable or not, or a buffer."""
+    return nn.Parameter(tensor, reference.requires_grad) if isinstance(reference, nn.Parameter) else tensor
+
+
+def _unstored(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Buffers that are no part of the state."""
+    stored = model.state_dict()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name not in stored]
+
+
+def _allocate(model: nn.Module, names: Iterable[str]) -> None:
+    """Give these tensors, and all buffers that are never stored, memory; tied ones stay tied."""
+    expected = model.state_dict(keep_vars=True)
+    wanted = {id(expected[name]) for name in names}
+    state: dict[str, Tensor] = {}
+    for group in tied(expected):
+        tensor = expected[group[0]]
+        if id(tensor) in wanted:
+            state |= dict.fromkeys(group, _like(tensor, torch.empty_like(tensor, device="cpu")))
+    model.load_state_dict(state, strict=False, assign=True)
+    for name, buffer in _unstored(model):
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, torch.empty_like(buffer, device="cpu"))
+
+
+def _init_weights(model: nn.Module) -> None:
+    """Let the model fill what has memory; for what is on meta this does nothing."""
+    init_weights: Any = model.init_weights
+    init_weights()
