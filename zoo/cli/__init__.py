@@ -88,10 +88,10 @@ def _show_version(asked: bool) -> None:
 
 def _root(
     context: typer.Context,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback answers
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")] = False,  # noqa: ARG001 - `main` has taken it
 ) -> None:
     """A zoo of PyTorch models: create, train, fine-tune and use them by name."""
     _show_help(context)

@@ -37,10 +37,11 @@ def dissect(model: nn.Module, inputs: Mapping[str, Tensor]) -> Anatomy:
         inputs: forward's arguments for one sample, each (1, ...).
     """
     outputs: dict[str, tuple[int, ...]] = {}
-    hooks = []
-    for name, child in model.named_children():
-        for module in _called(child):
-            hooks.append(module.register_forward_hook(_recorder(outputs, name)))
+    hooks = [
+        module.register_forward_hook(_recorder(outputs, name))
+        for name, child in model.named_children()
+        for module in _called(child)
+    ]
     training = model.training
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

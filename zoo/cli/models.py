@@ -130,7 +130,7 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
         indent=2,
     )
     heading("\nconfig")
-    print_table(["", ""], [(key, value) for key, value in config.items()], indent=2)
+    print_table(["", ""], list(config.items()), indent=2)
     heading("\nlayers")
     rows = [
         (part.name, part.kind, f"{part.num_params:,}", _shape(part.output) if part.output else "not called")

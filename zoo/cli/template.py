@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -54,10 +55,16 @@ def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = (
         for field in dataclasses.fields(config):
             if field.name in chosen or field.name in skip:
                 continue
-            value = getattr(config, field.name) if hasattr(config, field.name) else field.default_factory()
+            value = _default(config, field)
             for line in textwrap.wrap(docs.get(field.name, ""), WIDTH - 4):
                 yield f"  # {line}"
             yield f"  #{_line(field.name, value)}"
+
+
+def _default(config: Any, field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING and isinstance(config, type):
+        return field.default_factory()
+    return getattr(config, field.name, None)
 
 
 def _line(key: str, value: Any) -> str:
@@ -71,7 +78,7 @@ def field_docs(cls: type) -> dict[str, str]:
     except (OSError, TypeError):  # defined where there is no source file, as in an interactive session
         return {}
     docs = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             docs[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return docs

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.arguments import Json, Model, open_model
-from zoo.cli.output import note, print_json, print_table
+from zoo.cli.output import print_json, print_table
 
 
 def predict(

@@ -1,5 +1,6 @@
 """From files to answers: which class, and how sure; or which quantity."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,8 +107,8 @@ def _answer(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 def _classes(names: Sequence[str], logits: Tensor, labels: Sequence[str], top: int) -> Iterator[Prediction]:
     confidences, classes = logits.softmax(-1).topk(min(top, logits.shape[-1]))
     for name, row, indices in zip(names, confidences.tolist(), classes.tolist(), strict=True):
-        named = (labels[index] if index < len(labels) else str(index) for index in indices)
-        choices = tuple(Choice(label, confidence) for label, confidence in zip(named, row, strict=True))
+        named = [labels[index] if index < len(labels) else str(index) for index in indices]
+        choices = tuple(itertools.starmap(Choice, zip(named, row, strict=True)))
         yield Prediction(name, choices[0].label, choices[0].confidence, choices)
 
 

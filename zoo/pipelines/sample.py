@@ -41,7 +41,7 @@ def sample(model: nn.Module, count: int, *, seed: int = 0) -> Tensor:
             "see `zoo list --task unconditional-image-generation`"
         )
     device, training = next(model.parameters()).device, model.training
-    z = Rows(seed, [(0, index) for index in range(count)], device).normal("sample/z", example["z"].shape[1:])
+    z = Rows(seed, "sample/", [(0, index) for index in range(count)], device).normal("z", example["z"].shape[1:])
     model.eval()
     try:
         images = torch.cat([model(part).float().cpu() for part in z.split(AT_ONCE)])

@@ -12,6 +12,7 @@ from zoo.nn.generate import Sampling, stream
 BYTES = 256
 END = 0
 """The byte after which a text is over, as in the training data (`zoo/training/data/text.py`)."""
+USUAL = Sampling(temperature=0.8)
 MOST = 256
 """Tokens that are added when the caller does not say how many."""
 
@@ -21,7 +22,7 @@ def complete(
     prompt: str,
     max_new_tokens: int | None = None,
     *,
-    sampling: Sampling = Sampling(temperature=0.8),
+    sampling: Sampling = USUAL,
     seed: int = 0,
 ) -> Iterator[str]:
     """Continue a text, piece by piece as it is known; the prompt itself is not repeated.

@@ -1,13 +1,13 @@
 """How good a model is on a split: every sample counted once, whatever the number of ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from zoo.training.data import Split
-from zoo.training.data.loader import evaluation_batches
+from zoo.training.data.loader import evaluation_batches, select
 from zoo.training.distributed import World
 from zoo.training.objectives import Context, Objective
 from zoo.training.random import Rows, seed_torch
@@ -17,7 +17,13 @@ Totals = dict[str, tuple[Tensor, Tensor]]
 
 @torch.no_grad()
 def evaluate(
-    objective: Objective, nets: Mapping[str, nn.Module], split: Split, batch_size: int, world: World, seed: int = 0
+    objective: Objective,
+    nets: Mapping[str, nn.Module],
+    split: Split,
+    keys: Collection[str],
+    batch_size: int,
+    world: World,
+    seed: int = 0,
 ) -> dict[str, float]:
     """The objective's metrics over a whole split.
 
@@ -25,6 +31,7 @@ def evaluate(
         objective: what is measured.
         nets: the plain networks, not those wrapped for training; they are put in eval mode and back.
         split: which samples.
+        keys: what of a batch the model or the objective read; the rest is dropped.
         batch_size: rows at once; it does not change the result beyond rounding.
         world: the ranks among which the samples are divided.
         seed: for objectives that draw noise or latents; the same seed draws the same.
@@ -37,8 +44,7 @@ def evaluate(
         for samples, batch in evaluation_batches(split, batch_size, world.rank, world.size):
             seed_torch(seed, "torch/evaluate", samples[0][1])
             ctx = Context(0, Rows(seed, "evaluate/", samples, world.device), training=False)
-            on_device = {key: value.to(world.device) for key, value in batch.items()}
-            for name, (total, count) in objective.evaluate(nets, on_device, ctx).items():
+            for name, (total, count) in objective.evaluate(nets, select(batch, keys, world.device), ctx).items():
                 _add(totals, name, total, count)
     finally:
         for module, training in modes.items():

@@ -18,7 +18,7 @@ from zoo.storage import replace_file
 from zoo.training.assemble import assemble, check_same_run, note_data
 from zoo.training.checkpoint import newest_valid, save_checkpoint
 from zoo.training.data import Split, Splits
-from zoo.training.data.loader import Microbatch, Order, Plan, training_batches
+from zoo.training.data.loader import Microbatch, Order, Plan, select, training_batches
 from zoo.training.distributed import World, world
 from zoo.training.evaluation import evaluate
 from zoo.training.interrupt import Flag, Interrupted, listening
@@ -131,7 +131,7 @@ class Trainer:
 
     def _evaluate(self, networks: Mapping[str, nn.Module], split: Split, here: World) -> dict[str, float]:
         rows = self.config.trainer.eval_batch_size or self.config.data.get("batch_size", 64)
-        return evaluate(self.objective, networks, split, rows, here, self.config.trainer.seed)
+        return evaluate(self.objective, networks, split, self._wanted, rows, here, self.config.trainer.seed)
 
     def _train(self, state: State, here: World, flag: Flag, log: Log, line: ProgressLine) -> None:
         """All steps from the state's own on."""
@@ -165,12 +165,7 @@ class Trainer:
 
     def _prepare(self, microbatch: Microbatch, here: World) -> Microbatch:
         """Drop what nobody reads, and move the rest to the device."""
-        batch = {
-            key: value.to(here.device, non_blocking=True)
-            for key, value in microbatch.batch.items()
-            if key in self._wanted
-        }
-        return Microbatch(microbatch.samples, batch)
+        return microbatch._replace(batch=select(microbatch.batch, self._wanted, here.device))
 
     def _step(self, state: State, microbatches: list[Microbatch], here: World, window: "Window") -> None:
         """Every phase that is due at this step, then the moving average."""

@@ -7,7 +7,7 @@ no batch is short, and a run can begin at any step, with any number of workers, 
 
 import functools
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -139,3 +139,8 @@ def evaluation_batches(split: Split, batch_size: int, rank: int, ranks: int) -> 
     mine = range(rank, len(split), ranks)
     for begin in range(0, len(mine), batch_size):
         yield fetcher.__getitems__([(-1, index) for index in mine[begin : begin + batch_size]])
+
+
+def select(batch: Mapping[str, Tensor], keys: Collection[str], device: torch.device) -> dict[str, Tensor]:
+    """The values of a batch that somebody reads, on the device."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items() if key in keys}
