@@ -151,8 +151,17 @@ def test_an_abandoned_stream_leaves_a_model_in_train_mode():
     assert torch.is_grad_enabled()
 
 
+def test_generation_keeps_no_graph():
+    model = build(ARCHITECTURE)
+    recorded = []
+    model.norm.register_forward_hook(lambda _, __, output: recorded.append(output.requires_grad))
+    model.generate(torch.zeros(2, 1, dtype=torch.int64), 3)
+    assert recorded == [False, False, False]
+
+
 def test_what_was_generated_can_be_learnt_from():
     model = build(ARCHITECTURE)
+    assert not next(model.stream(torch.zeros(2, 1, dtype=torch.int64), 1)).is_inference()
     text = model.generate(torch.zeros(2, 1, dtype=torch.int64), 8, temperature=1.0)
     model(text).sum().backward()
     assert model.embed.weight.grad is not None

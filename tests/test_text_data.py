@@ -118,6 +118,11 @@ def test_few_files_are_one_text(tmp_path):
     assert len(splits.test.data) == len(joined) // 10
 
 
+def test_the_order_is_that_of_the_names_and_not_of_the_disk(tmp_path):
+    names = [f"{folder}{i}.txt" for folder in ("", "a/", "b/") for i in range(10)]
+    assert list_files(write_folder(tmp_path, names[::2] + names[::-2]), (".txt",)) == names
+
+
 def test_suffixes_choose_the_files_of_a_folder(tmp_path):
     folder = write_folder(tmp_path, ["a.txt", "b.rst", "c.rst"])
     splits = load(TextConfig(path=str(folder), seq_len=4, suffixes=(".rst",)))

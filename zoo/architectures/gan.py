@@ -23,6 +23,7 @@ Input: z (batch, latent_dim), float, standard normal. Output: images (batch, in_
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class Generator(nn.Module):
         project = nn.ConvTranspose2d(latent_dim, widths[0], SMALLEST, bias=False)
         self.stem = block(project, widths[0], nn.ReLU())
         self.blocks = nn.Sequential()
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in pairwise(widths):
             self.blocks.append(block(up(wide, narrow), narrow, nn.ReLU()))
         for _ in range(depth):
             self.blocks.append(block(keep(width), width, nn.ReLU()))
@@ -120,7 +121,7 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential()
         for _ in range(depth):
             self.blocks.append(block(keep(width), width, nn.LeakyReLU(LEAK)))
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             self.blocks.append(block(down(narrow, wide), wide, nn.LeakyReLU(LEAK)))
         self.head = nn.Conv2d(widths[-1], 1, SMALLEST, bias=False)
 
@@ -178,13 +179,7 @@ ARCHITECTURE = Architecture(
     task="unconditional-image-generation",
     paper="https://arxiv.org/abs/1511.06434",
     tiny=GANConfig(latent_dim=6, image_size=16, generator_width=4, discriminator_width=4),
-    presets={
-        "dcgan_32": GANConfig(image_size=32),
-        "dcgan_64": GANConfig(image_size=64),
-    },
-    params={
-        "gan": 6_342_272,
-        "dcgan_64": 6_342_272,
-    },
+    presets={"dcgan_64": GANConfig()},
+    params={"gan": 6_342_272, "dcgan_64": 6_342_272},
     aliases={"dcgan": "dcgan_64"},
 )

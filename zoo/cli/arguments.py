@@ -54,11 +54,14 @@ def has_default_weights(name: str) -> bool:
 
 
 def open_model(model: str) -> "nn.Module":
-    """The model that a command uses: with its weights, or, and then it says so, with random ones."""
+    """The model that a command uses: with its weights, or, where none are known, with random ones."""
     import zoo
 
     name = create_name(model)
-    built = zoo.create(name, pretrained=has_default_weights(name) or None)
+    return zoo.create(name, pretrained=has_default_weights(name) or None)
+
+
+def say_if_random(model: str, built: "nn.Module") -> None:
+    """Warn of an answer that means nothing; after it, because an error before it shall be a single line."""
     if not hasattr(built, "load_report"):
-        note(f"warning: {model} names no weights, so these are random; give preset.tag, or the folder of a run")
-    return built
+        note(f"warning: {model} names no weights, so these were random; give preset.tag, or a run's folder")

@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.arguments import Data, Json, Model, Overrides, create_name, has_default_weights, is_run, open_model
+from zoo.cli.arguments import (
+    Data,
+    Json,
+    Model,
+    Overrides,
+    create_name,
+    has_default_weights,
+    is_run,
+    open_model,
+    say_if_random,
+)
 from zoo.cli.output import heading, note, print_json, print_table
 
 if TYPE_CHECKING:
     from zoo.training.run import RunConfig
+    from zoo.training.trainer import Trainer
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint, if there is one.")]
@@ -21,12 +32,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 FINETUNE = {
     "data": {"batch_size": 32},
-    "optimizer": {
-        "name": "adamw",
-        "lr": 1e-4,
-        "weight_decay": 0.01,
-        "groups": [{"match": "head.*", "lr": 1e-3}],
-    },
+    "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
     "schedule": {"name": "cosine", "warmup": 0.1},
     "trainer": {"steps": 300, "clip_norm": 1.0},
 }
@@ -47,8 +53,9 @@ def train(
     Example: zoo train configs/resnet/resnet20-digits.yaml trainer.seed=1 --out runs/digits
     """
     from zoo.training.run import RunConfig
+    from zoo.training.trainer import Trainer
 
-    _run(RunConfig.read(config, overrides or []), out, resume, quiet)
+    _run(Trainer(RunConfig.read(config, overrides or []), out=out, quiet=quiet), out, resume)
 
 
 def finetune(
@@ -63,20 +70,27 @@ def finetune(
 ) -> None:
     """Train a pretrained model further on other data.
 
-    Where the classes are others, the head is new. Without a config: AdamW, 300 steps of 32 samples, learning rates
-    1e-4 for the backbone and 1e-3 for the head; DIR/config.yaml says everything.
+    Where the classes are others, the head is new. Without a config: AdamW with a learning rate of 1e-3, 300 steps of
+    32 samples, as DIR/config.yaml then says. trainer.freeze=backbone trains the head alone, and
+    optimizer.layer_decay=0.7 moves early layers less, which suits large models.
 
     Example: zoo finetune resnet20.digits --data photos/ --out runs/photos trainer.freeze=backbone
     """
     from zoo.config import merge, parse_overrides, read_yaml
+    from zoo.factory import provenance
     from zoo.training.data.locate import locate
     from zoo.training.run import RunConfig
+    from zoo.training.trainer import Trainer
 
     path, overrides = _split_words(words or [])
     base = FINETUNE if path is None else read_yaml(path)
     section = {"model": _with_weights(create_name(model)), "data": locate(data)}
     values = merge(merge(base, section), parse_overrides(overrides))
-    _run(RunConfig.of(_normalised_alike(values), str(path or "finetune")), out, resume, quiet)
+    trainer = Trainer(RunConfig.of(_normalised_alike(values), str(path or "finetune")), out=out, quiet=quiet)
+    renewed = _renew_head(trainer, provenance(values["model"]["name"]).labels)
+    if not quiet:
+        note("; ".join([str(trainer.model.load_report), *renewed]))
+    _run(trainer, out, resume)
 
 
 class Part(StrEnum):
@@ -110,9 +124,11 @@ def evaluate(
     samples = len(getattr(trainer.splits, split.value))
     facts = {"model": model, "data": trainer.config.data["name"], "split": split.value, "samples": samples}
     if as_json:
-        return print_json({**facts, **metrics})
-    heading(f"{model} on {samples:,} samples of {facts['data']} ({split.value})")
-    print_table(["METRIC", "VALUE>"], [(name, f"{value:.4f}") for name, value in metrics.items()], indent=2)
+        print_json({**facts, **metrics})
+    else:
+        heading(f"{model} on {samples:,} samples of {facts['data']} ({split.value})")
+        print_table(["METRIC", "VALUE>"], [(name, f"{value:.4f}") for name, value in metrics.items()], indent=2)
+    say_if_random(model, built)
 
 
 def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "RunConfig":
@@ -177,11 +193,23 @@ def _few(labels: Sequence[str]) -> str:
     return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
 
 
-def _run(config: "RunConfig", out: Path, resume: bool, quiet: bool) -> None:
-    """Train, then say where everything is; under torchrun the first process speaks."""
-    from zoo.training.trainer import Trainer
+def _renew_head(trainer: "Trainer", before: Sequence[str]) -> list[str]:
+    """Draw the head anew where it knows as many classes as the data have, but others; says so."""
+    from zoo.training.random import seed_torch
 
-    result = Trainer(config, out=out, quiet=quiet).fit(resume)
+    labels, head = trainer.splits.spec.labels, getattr(trainer.model, "head", None)
+    if not before or len(before) != len(labels) or tuple(before) == tuple(labels) or head is None:
+        return []
+    seed_torch(trainer.config.trainer.seed, "head")
+    for module in head.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return [f"head drawn anew, for the classes {_few(labels)} instead of {_few(before)}"]
+
+
+def _run(trainer: "Trainer", out: Path, resume: bool) -> None:
+    """Train, then say where everything is; under torchrun the first process speaks."""
+    result = trainer.fit(resume)
     if os.environ.get("RANK", "0") != "0":
         return
     page = _write_report(out)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.arguments import Json, Model, open_model
+from zoo.cli.arguments import Json, Model, open_model, say_if_random
 from zoo.cli.output import print_json, print_table
 
 
@@ -27,7 +27,7 @@ def predict(
     """
     from zoo.pipelines import predict as answers
 
-    found = list(answers(open_model(model), source, top=top))
+    found = list(answers(open_model(model), source, top=top))  # weights that say what they expect are never random
     if as_json:
         return print_json([answer._asdict() | {"top": [choice._asdict() for choice in answer.top]} for answer in found])
     rows = []
@@ -63,15 +63,18 @@ def generate(
     from zoo.pipelines import complete
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    pieces = complete(open_model(model), prompt, max_new_tokens, sampling=sampling, seed=seed)
+    built = open_model(model)
+    pieces = complete(built, prompt, max_new_tokens, sampling=sampling, seed=seed)
     if as_json:
         completion = "".join(pieces)
-        return print_json({"prompt": prompt, "completion": completion, "text": prompt + completion})
-    typer.echo(prompt, nl=False)
-    for piece in pieces:
-        typer.echo(_printable(piece) if sys.stdout.isatty() else piece, nl=False)
-        sys.stdout.flush()
-    typer.echo()
+        print_json({"prompt": prompt, "completion": completion, "text": prompt + completion})
+    else:
+        typer.echo(prompt, nl=False)
+        for piece in pieces:
+            typer.echo(_printable(piece) if sys.stdout.isatty() else piece, nl=False)
+            sys.stdout.flush()
+        typer.echo()
+    say_if_random(model, built)
 
 
 def _printable(text: str) -> str:
@@ -96,13 +99,16 @@ def sample(
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: pictures are written as PNG; give a name that ends in .png")
-    images = draw(open_model(model), count, seed=seed)
+    built = open_model(model)
+    images = draw(built, count, seed=seed)
     buffer = io.BytesIO()
     picture(images).save(buffer, format="PNG")
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, buffer.getvalue())
     facts = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
     if as_json:
-        return print_json(facts)
-    channels, height, width = images.shape[1:]
-    print_table(["", ""], [("images", f"{count} of {channels} x {height} x {width}"), ("picture", out)])
+        print_json(facts)
+    else:
+        size = " x ".join(map(str, images.shape[1:]))
+        print_table(["", ""], [("images", f"{count} of {size}"), ("picture", out)])
+    say_if_random(model, built)

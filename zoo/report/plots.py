@@ -163,6 +163,7 @@ def confusion(figure: "Figure", counts: np.ndarray, labels: Sequence[str]) -> No
         counts: (classes, classes) int.
         labels: the classes' names.
     """
+    from matplotlib.collections import PatchCollection
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
 
@@ -180,13 +181,15 @@ def confusion(figure: "Figure", counts: np.ndarray, labels: Sequence[str]) -> No
         cells[..., 3] = alpha
         axes.imshow(cells)
         return
+    cells, grounds = [], []
     for row, column in np.ndindex(counts.shape):
         colour, strong = (FIRST if row == column else SECOND), float(alpha[row, column])
-        ground = to_rgba(colour, strong) if counts[row, column] else to_rgba(CARD)
-        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=ground, linewidth=0))
+        cells.append(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94))
+        grounds.append(to_rgba(colour, strong) if counts[row, column] else to_rgba(CARD))
         if counts[row, column]:
             ink = ON if strong > 0.6 else INK
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink)
+    axes.add_collection(PatchCollection(cells, facecolors=grounds, linewidths=0))
     names = [label if len(label) < 13 else label[:11] + "…" for label in labels]
     turned = max(map(len, names)) > 3
     axes.set_xticks(range(classes), names, rotation=45 if turned else 0, ha="right" if turned else "center")

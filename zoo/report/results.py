@@ -1,7 +1,6 @@
 """What a trained model does, as arrays and text that plots and pages are made from."""
 
 import inspect
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.pipelines import complete
 from zoo.training.data import Spec, Split
 
 MAX_SAMPLES = 5000
 """A larger split is judged by so many of its samples, evenly spaced: a report should not take long."""
 MAX_PIXELS = 128
 """Larger images are made smaller for the page."""
-BYTES = 256
 
 
 class Answers(NamedTuple):
@@ -87,21 +86,17 @@ def images(batch: Tensor, spec: Spec) -> list[np.ndarray]:
     return [image[0].numpy() if len(image) != 3 else image.movedim(0, -1).numpy() for image in shown]
 
 
-def continuation(model: Any, prompt: Sequence[int], length: int, seed: int) -> list[int]:
-    """Tokens that a language model writes after a prompt, drawn at temperature 0.8; the context's end is the end."""
-    room = getattr(model.config, "max_seq_len", len(prompt) + length) - len(prompt)
-    generator = torch.Generator().manual_seed(seed)
-    tokens = model.generate(torch.tensor([prompt]), min(length, room), temperature=0.8, top_k=50, generator=generator)
-    return tokens[0, len(prompt) :].tolist()
+def continuation(model: Any, prompt: str, length: int) -> str:
+    """Some text that a language model of bytes writes after a prompt, at `complete`'s usual temperature.
 
-
-def as_text(tokens: Sequence[int]) -> str:
-    """Tokens that are bytes as text; what is no UTF-8, such as half a letter at an end, becomes a replacement sign."""
-    return bytes(tokens).decode("utf-8", "replace")
-
-
-def generated(model: Any, count: int, seed: int) -> Tensor:
-    """Images that a generator makes of random latents, (count, channels, height, width), normalised as the data."""
-    noise = torch.randn(count, model.config.latent_dim, generator=torch.Generator().manual_seed(seed))
-    with torch.inference_mode():
-        return model(noise)
+    Half of the model's context is what it has just written, so that the text can be longer than the context; it
+    ends early where the model ends it.
+    """
+    written = ""
+    while len(written) < length:
+        recent = (prompt + written).encode()[-max(1, model.config.max_seq_len // 2) :].decode(errors="ignore")
+        piece = "".join(complete(model, recent, seed=len(written))) if recent else ""
+        if not piece:
+            break
+        written += piece
+    return written[:length]

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from zoo.config import to_yaml
+from zoo.pipelines import sample
+from zoo.pipelines.text import BYTES
 from zoo.report import page, plots, results
 from zoo.report.folder import Run
 from zoo.report.page import Html, Section
@@ -20,9 +22,7 @@ from zoo.training.data import Spec, Split
 MAX_PICTURES = 24
 """So many mistakes or samples are shown."""
 PROMPT, WRITTEN = 48, 600
-"""Tokens that a language model is given, and that it writes at the most."""
-SEED = 0
-"""Draws samples, so that a second report of the same run shows the same."""
+"""Bytes that a language model is given, and characters that it writes at the most."""
 
 
 class Part(NamedTuple):
@@ -38,7 +38,10 @@ def curves(run: Run) -> Part:
     keys = [key for key in dict.fromkeys(("loss", run.headline, "lr")) if key in logged]
     if not keys:
         return Part((Section("Training", page.note("Nothing has been logged yet.")),))
-    panels = [page.figure(plots.draw(named(key), plots.curves, run.history, [key], size=(4, 3))) for key in keys]
+    panels = [
+        page.figure(plots.draw(f"{named(key)} of {run.title}", plots.curves, run.history, [key], size=(4, 3)))
+        for key in keys
+    ]
     together = plots.draw("curves", plots.curves, run.history, keys, size=(3.7 * len(keys), 2.9))
     return Part((Section("Training", page.side_by_side(*panels)),), {"curves.png": together.png})
 
@@ -109,23 +112,23 @@ def regressor(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
 
 
 def writer(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa: ARG001 - all are called alike
-    """How a language model continues a text that it has not seen."""
-    if spec.vocab_size != results.BYTES:
+    """How a language model of bytes continues a text that it has not seen."""
+    if spec.vocab_size != BYTES:
         return Part(())
-    prompt = test.fetch([0], None)["tokens"][0, :PROMPT].tolist()
-    written = results.as_text(results.continuation(model, prompt, WRITTEN, SEED))
-    given = page.tag("span", results.as_text(prompt), class_="given")
-    lead = "The beginning, in grey, is from the test text; the model wrote the rest, at temperature 0.8."
-    return Part((Section("What it writes", page.tag("pre", page.tag("code", given, written), class_="prose"), lead),))
+    prompt = bytes(test.fetch([0], None)["tokens"][0, :PROMPT].tolist()).decode(errors="replace")
+    written = results.continuation(model, prompt, WRITTEN)
+    text = page.tag("pre", page.tag("code", page.tag("span", prompt, class_="given"), written), class_="prose")
+    lead = "The beginning, in grey, is from the test text; the model wrote the rest."
+    return Part((Section("What it writes", text, lead),))
 
 
 def generator(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa: ARG001 - all are called alike
     """Images that it makes of random latents."""
-    shown = results.images(results.generated(model, MAX_PICTURES, SEED), spec)
+    drawn = sample(model, MAX_PICTURES)
+    shown = results.images(drawn, Spec(keys=()))
     files = {"samples.png": _grid("samples", shown, [""] * len(shown))}
-    return Part(
-        (Section("What it draws", page.gallery(shown, [None] * len(shown)), "Not chosen: the first ones."),), files
-    )
+    section = Section("What it draws", page.gallery(shown, [None] * len(shown)), "The first ones, not the best ones.")
+    return Part((section,), files)
 
 
 BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {

@@ -50,12 +50,11 @@ def bundled_names() -> str:
 def _read(path: Path) -> tuple[Weights, ...]:
     if not path.is_file():
         return ()
-    found = []
     presets = read_yaml(path)
     try:
-        for preset, tags in presets.items():
-            for tag, fields in tags.items():
-                found.append(build(Weights, {"preset": preset, "tag": tag, **fields}, f"{path.name}: {preset}.{tag}"))
+        found = [
+            {"preset": preset, "tag": tag, **fields} for preset in presets for tag, fields in presets[preset].items()
+        ]
     except (AttributeError, TypeError):
         raise ConfigError(f"{path}: expected preset -> tag -> fields; see zoo.registry.Weights") from None
-    return tuple(found)
+    return tuple(build(Weights, card, f"{path.name}: {card['preset']}.{card['tag']}") for card in found)

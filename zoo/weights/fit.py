@@ -122,12 +122,8 @@ def fit(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Col
         if tensor.shape != wanted.shape:
             tensor = adapt_channels(tensor, wanted.shape[1])
         state |= dict.fromkeys(names, _like(wanted, tensor))
-    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.get_default_dtype())
-    for names in plan.fresh:
-        drawn = model.state_dict()[names[0]]
-        drawn = drawn.to(dtype) if drawn.is_floating_point() else drawn
-        state |= dict.fromkeys(names, _like(expected[names[0]], drawn))
     model.load_state_dict(state, strict=False, assign=True)
+    _follow_dtype(model, state)
     return LoadReport(
         source=source,
         loaded=len(plan.taken) + len(plan.fresh) - len(plan.notes),
@@ -150,6 +146,13 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
         return weight.sum(1, keepdim=True)
     turns = [channel % weight.shape[1] for channel in range(channels)]
     return weight[:, turns] * (weight.shape[1] / channels)
+
+
+def _follow_dtype(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Where all stored numbers have one dtype, what was drawn beside them gets it too."""
+    dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
 
 
 class _Plan(NamedTuple):
