@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toys import ToyConfig, architecture, registered, same_state
+from toy_zoo import ToyConfig, architecture, registered, same_state
 
 import zoo
 from zoo.config import ConfigError, UnknownOption
@@ -42,9 +42,9 @@ def pretrained(tmp_path, monkeypatch):
     (tmp_path / "cards").mkdir()
     (tmp_path / "cards" / "toy.yaml").write_text("""
 toy_wide:
-  pets: {source: {bundled: toy_wide.pets}, license: apache-2.0, commercial: true, default: true, metrics: {accuracy: 1}}
   far: {source: {repo: acme/toy, revision: abc}, config: {eps: 1e-3, num_classes: 7}, license: cc-by-nc-4.0,
         commercial: false, labels: [a, b, c, d, e, f, g], preprocessing: {mean: [0.1, 0.2, 0.3], std: [1, 1, 1]}}
+  pets: {source: {bundled: toy_wide.pets}, license: apache-2.0, commercial: true, default: true, metrics: {accuracy: 1}}
 """)
     return model
 
@@ -119,6 +119,7 @@ def test_a_config_is_frozen():
         (lambda: zoo.config("toy", num_clases=3), UnknownOption, "did you mean num_classes"),
         (lambda: zoo.create("toy", num_classes="3"), ConfigError, "toy: num_classes must be a whole number, got '3'"),
         (lambda: zoo.create("toy", width=-1), ConfigError, "toy: cannot be built like this"),
+        (lambda: zoo.create("toy", device="cudda"), ValueError, "device='cudda' is no device; give cpu"),
         (lambda: zoo.create(3), TypeError, "expected a model's name or an instance of its config, got 3"),
         (lambda: zoo.create(None), TypeError, "got None"),
         (lambda: zoo.create("toy", pretrained=True, weights="x"), ValueError, "leave one of them out"),
@@ -192,7 +193,7 @@ def test_a_tag_that_lies_elsewhere_names_what_lies_here(pretrained):
     ("name", "message"),
     [
         ("toy_wide.pats", "toy_wide has no pretrained weights 'pats'; did you mean pets"),
-        ("toy_wide.zzz", "toy_wide has no pretrained weights 'zzz'; it has pets, far"),
+        ("toy_wide.zzz", "toy_wide has no pretrained weights 'zzz'; it has far, pets"),
         ("toy.pets", r"toy has no pretrained weights 'pets'; bundled with zoo are toy_wide\.pets"),
     ],
 )
@@ -279,8 +280,8 @@ def test_a_description_holds_the_record_and_the_weights(pretrained):
     record = zoo.describe("acme/toy")
     assert (record.name, record.architecture, record.preset) == ("acme/toy", "toy", "toy_wide")
     assert (record.task, record.paper) == ("image-classification", "https://example.org/toy")
-    assert [weights.tag for weights in record.weights] == ["pets", "far"]
-    assert record.weights[0].metrics == {"accuracy": 1.0}
+    assert [weights.tag for weights in record.weights] == ["far", "pets"]
+    assert record.weights[1].metrics == {"accuracy": 1.0}
     assert zoo.describe("toy_wide.far").config.eps == 1e-3
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.name = "x"

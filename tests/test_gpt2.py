@@ -7,6 +7,8 @@ import torch
 from laws import build, perturbed
 
 from zoo.architectures.gpt2 import ARCHITECTURE, GPT2Config
+from zoo.training.run import RunConfig
+from zoo.training.trainer import Trainer
 
 SMALL = GPT2Config(vocab_size=101, max_seq_len=24, dim=24, depth=3, num_heads=3, dropout=0.0)
 WIDE = GPT2Config(vocab_size=500, max_seq_len=200, dim=128, depth=8, num_heads=4)
@@ -130,6 +132,22 @@ def test_dropout_acts_where_the_paper_has_it(place):
     assert torch.equal(seen[2], seen[3])
     if place != "attention":
         assert (seen[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_it_learns_a_text_and_writes_it_on(tmp_path):
+    saying = b"a quick brown fox jumps over the lazy dog. "
+    (tmp_path / "saying.txt").write_bytes(saying * 40)
+    run = {
+        "model": {"name": "gpt2", "dim": 32, "depth": 2, "num_heads": 2, "dropout": 0.0},
+        "data": {"name": "text", "path": str(tmp_path / "saying.txt"), "seq_len": 32, "batch_size": 16},
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup": 0.1},
+        "trainer": {"steps": 100, "device": "cpu"},
+    }
+    result = Trainer(RunConfig.of(run), quiet=True).fit()
+    assert result.metrics["bits_per_byte"] < 0.5  # a letter by itself has more than 4
+    text = result.model.generate(torch.tensor([list(saying[:10])]), 22)
+    assert bytes(text[0].tolist()) == saying[:32]
 
 
 @pytest.mark.parametrize("use", ["forward", "generate", "new_state", "step"])

@@ -33,8 +33,8 @@ ONLY_IN = {
 LAZY = {"torchvision", "sklearn", "matplotlib", "torchmetrics", "tensorboard", "PIL", "transformers", "timm"}
 """Optional or slow to import, so imported by the function that needs them."""
 BASES = {
-    "nn.Module", "Protocol", "NamedTuple", "Objective", "torch.autograd.Function", "Generic", "Sequence", "types.ModuleType",
-    "yaml.SafeLoader", "yaml.SafeDumper", "typer.core.TyperGroup", "StrEnum",
+    "nn.Module", "Protocol", "NamedTuple", "Objective", "torch.autograd.Function", "Generic", "Sequence",
+    "types.ModuleType", "yaml.SafeLoader", "yaml.SafeDumper", "typer.core.TyperGroup", "StrEnum",
 }  # fmt: skip
 ERROR = re.compile(r"(Error|Exception|SystemExit|Interrupted|DamagedFile|UnknownName|Warning)$")
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import architecture, registered
+from toy_zoo import architecture, registered
 
 import zoo
 from zoo.config import ConfigError, UnknownOption

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, fields
 
 import pytest
-from toys import Toy, ToyConfig, architecture, registered
+from toy_zoo import Toy, ToyConfig, architecture, registered
 
 import zoo
 from zoo.registry import ARCHITECTURES, RESERVED, Registry, UnknownName, resolve

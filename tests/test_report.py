@@ -26,7 +26,7 @@ RUNS = {
     },
     "adversarial": {
         "model": {"name": "gan", "latent_dim": 8, "generator_width": 8, "discriminator_width": 8},
-        "data": {"name": "digits"},
+        "data": {"name": "digits", "normalize": "range"},
     },
     "causal_lm": {
         "model": {"name": "gpt2", "depth": 1, "dim": 16, "num_heads": 2},

@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_old_checkpoints_and_leaves_no_debris(tmp_path, mo
 
 def test_what_a_crash_left_half_written_is_cleared_away(tmp_path):
     trainer(out=tmp_path, steps=2).fit()
-    (tmp_path / "checkpoints" / "step-00000009.tmp-0123abcd").mkdir()
+    (tmp_path / "checkpoints" / "step-00000009.tmp-99999999-0123abcd").mkdir()
     trainer(out=tmp_path, steps=2).fit(resume=True)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001", "step-00000002"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toys import Toy, ToyConfig, architecture, registered, same_state
+from toy_zoo import Toy, ToyConfig, architecture, registered, same_state
 
 import zoo
 from zoo import weights

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import Toy, ToyConfig, architecture, edit_config, registered, same_state, sign
+from toy_zoo import Toy, ToyConfig, architecture, edit_config, registered, same_state, sign
 
 import zoo
 from zoo import weights
@@ -59,9 +59,20 @@ def test_config_json_holds_what_the_design_says(model, folder):
         "config": {"width": 8, "depth": 2, "in_channels": 3, "num_classes": 6, "tied": True, "positions": 7,
                    "eps": 1e-5},
     }  # fmt: skip
-    again = zoo.load(folder)
-    assert again.provenance.labels == tuple("abcdef")
-    assert again.provenance.preprocessing == {"mean": [0.5], "std": [0.25]}
+    assert zoo.load(folder).provenance == model.provenance
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"label": ()}, "provenance of Toy: unknown option 'label'; did you mean labels"),
+        ({"labels": (1,)}, "labels must"),
+    ],
+    ids=["unknown", "no text"],
+)
+def test_only_what_can_be_saved_is_remembered(model, facts, message):
+    with pytest.raises(ConfigError, match=message):
+        weights.remember(model, **facts)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
@@ -85,12 +96,14 @@ def test_what_is_frozen_stays_frozen(folder):
     assert again.stem.weight.requires_grad
 
 
-def test_tensors_that_only_share_memory_are_stored_apart(tmp_path):
-    model = zoo.create("toy", tied=False)
-    memory = torch.randn(2, 4, 4)
-    for block, part in zip(model.blocks, memory, strict=True):
-        block.weight.data = part.T
-    assert same_state(model, zoo.load(zoo.save(model, tmp_path / "a")))
+@pytest.mark.parametrize("parts", [(0, 1), (0, 0)], ids=["neighbours", "the same"])
+def test_tensors_that_only_share_memory_are_stored_apart(tmp_path, parts):
+    model, memory = zoo.create("toy", tied=False), torch.randn(2, 4, 4)
+    for block, part in zip(model.blocks, parts, strict=True):
+        block.weight.data = memory[part]
+    again = zoo.load(zoo.save(model, tmp_path / "a"))
+    assert same_state(model, again)
+    assert again.blocks[0].weight is not again.blocks[1].weight
 
 
 def test_a_model_built_by_hand_is_saved_by_its_class(tmp_path):

@@ -1,111 +1,104 @@
-"""A small architecture with everything that saving and loading must get right, and a zoo that it comes and goes in."""
+"""A tiny model, data and objective for tests of the trainer, which must not depend on any architecture."""
 
-import contextlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from zoo.registry import ARCHITECTURES, Architecture
-from zoo.storage import describe_file
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToyConfig:
-    width: int = 4
-    depth: int = 2
-    in_channels: int = 3
-    num_classes: int = 5
-    tied: bool = True
-    positions: int = 7
-    eps: float = 1e-5
+from zoo.training.data import Spec, Splits
+from zoo.training.objectives import Loss, NoOptions, Objective
+from zoo.training.run import RunConfig
+from zoo.training.trainer import Trainer
 
 
-class Toy(nn.Module):
-    """A stem, blocks of which two may share a matrix, a frozen parameter, and buffers of both kinds."""
+@dataclass(frozen=True)
+class Points:
+    """Named tensors as a split."""
 
-    table: Tensor
+    tensors: dict[str, Tensor]
 
-    def __init__(self, config: ToyConfig) -> None:
+    def __len__(self):
+        return len(self.tensors["target"])
+
+    def fetch(self, indices, rngs):
+        batch = {name: tensor[list(indices)] for name, tensor in self.tensors.items()}
+        if rngs is not None:
+            batch["features"] = (
+                batch["features"] + torch.tensor([float(rngs[i].normal()) * 0.01 for i in range(len(rngs))])[:, None]
+            )
+        return batch
+
+
+def points(count=48, seed=0, classes=3):
+    random = torch.Generator().manual_seed(seed)
+    features = torch.randn(count, 5, generator=random)
+    target = (features @ torch.randn(5, classes, generator=torch.Generator().manual_seed(9))).argmax(1)
+    return Points({"features": features, "target": target})
+
+
+def splits(count=48, val=False):
+    spec = Spec(keys=("features", "target"), num_classes=3, in_features=5)
+    return Splits(spec=spec, train=points(count), val=points(24, 2) if val else None, test=points(31, 1))
+
+
+class Net(nn.Module):
+    """A layer, optional batch statistics, dropout, a head."""
+
+    def __init__(self, norm=False, dropout=0.0):
         super().__init__()
-        self.config = config
-        self.stem = nn.Conv2d(config.in_channels, config.width, 3, bias=False)
-        self.norm = nn.BatchNorm2d(config.width, eps=config.eps)
-        self.blocks = nn.ModuleList([nn.Linear(config.width, config.width) for _ in range(config.depth)])
-        if config.tied:
-            self.blocks[-1].weight = self.blocks[0].weight
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
-        self.register_buffer("table", torch.zeros(config.positions), persistent=False)
-        self.head = nn.Linear(config.width, config.num_classes)
+        torch.manual_seed(0)
+        self.stem = nn.Linear(5, 8)
+        self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(8, 3)
 
-    def init_weights(self) -> None:
-        nn.init.normal_(self.stem.weight)
-        self.norm.reset_parameters()
-        for layer in [*self.blocks, self.head]:
-            nn.init.normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        nn.init.ones_(self.scale)
-        self.table.copy_(torch.arange(len(self.table)))
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.norm(self.stem(image)).mean((2, 3)) + self.table.mean()
-        for block in self.blocks:
-            x = torch.tanh(block(x))
-        return self.head(x * self.scale)
+    def forward(self, features):
+        return self.head(self.dropout(self.norm(self.stem(features)).tanh()))
 
 
-def architecture(name: str = "toy", **changes: Any) -> Architecture:
-    """The toy's record, or one that differs."""
-    fields = {
-        "model": Toy,
-        "config": ToyConfig,
-        "task": "image-classification",
-        "paper": "https://example.org/toy",
-        "tiny": ToyConfig(),
-        "presets": {f"{name}_wide": ToyConfig(width=8)},
-        "params": {},
-        "aliases": {},
+class Classify(Objective):
+    """Cross-entropy per row."""
+
+    name = "classify"
+    headline = "accuracy"
+    larger_is_better = True
+
+    def loss(self, phase, nets, batch, ctx):
+        logits = nets["model"](features=batch["features"])
+        return Loss({"loss": (F.cross_entropy(logits, batch["target"], reduction="sum"), len(logits), 1.0)})
+
+    def evaluate(self, nets, batch, ctx):
+        logits = nets["model"](features=batch["features"])
+        nll = F.cross_entropy(logits, batch["target"], reduction="sum")
+        return {"loss": (nll, len(logits)), "accuracy": ((logits.argmax(1) == batch["target"]).sum(), len(logits))}
+
+
+def trainer(
+    model=None,
+    data=None,
+    objective=None,
+    out=None,
+    batch_size=8,
+    workers=0,
+    optimizer=None,
+    schedule="cosine",
+    **config,
+):
+    """A trainer of the toys; further keywords are trainer options, with 6 steps by default."""
+    model = Net() if model is None else model
+    data = splits() if data is None else data
+    sections = {
+        "data": {"batch_size": batch_size, "workers": workers},
+        "schedule": schedule,
+        "optimizer": {"name": "adamw", "lr": 0.01, **(optimizer or {})},
+        "trainer": {"steps": 6, "device": "cpu", **config},
     }
-    return Architecture(name=name, **{**fields, **changes})
+    objective = Classify(NoOptions(), data.spec) if objective is None else objective
+    return Trainer(RunConfig.of(sections), model, data, objective, out=out, quiet=True)
 
 
-@contextlib.contextmanager
-def registered(*records: Architecture) -> Iterator[None]:
-    """The zoo with these architectures too, and afterwards without."""
-    ARCHITECTURES.records()
-    before = dict(ARCHITECTURES._owners)
-    try:
-        for record in records:
-            ARCHITECTURES.register(record)
-        yield
-    finally:
-        ARCHITECTURES._owners = before
-
-
-def same_state(first: nn.Module, second: nn.Module) -> bool:
-    """Whether two models have the same tensors, buffers that are never stored included."""
-    pairs = zip(_everything(first).items(), _everything(second).items(), strict=True)
-    return all(a == b and x.dtype == y.dtype and torch.equal(x, y) for (a, x), (b, y) in pairs)
-
-
-def _everything(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-
-
-def sign(folder: Path) -> None:
-    """Write a manifest that is right for whatever lies in the folder, as whoever forges a checkpoint would."""
-    files = {path.name: describe_file(path) for path in folder.iterdir() if path.name != "zoo.json"}
-    (folder / "zoo.json").write_text(json.dumps({"files": files}))
-
-
-def edit_config(folder: Path, **changes: Any) -> None:
-    """Change keys of config.json, or of its `config` by `config={...}`, and sign the folder again."""
-    path = folder / "config.json"
-    data = json.loads(path.read_text())
-    data["config"] |= changes.pop("config", {})
-    path.write_text(json.dumps(data | changes))
-    sign(folder)
+def difference(first, second):
+    """The largest difference between two models' parameters and buffers."""
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)

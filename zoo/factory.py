@@ -64,7 +64,7 @@ def create(
         start = _with_weights(start, str(weights), verify, keep_config=not isinstance(name, str))
     named = config if isinstance(name, str) else [field.name for field in dataclasses.fields(start.config)]
     start = start._replace(config=replace(start.config, config, start.provenance.preset, also=RESERVED))
-    on = torch.device("cpu" if device is None else device)
+    on = _device(device)
     model = _build(start, str(weights or name), named, on)
     return model.to(device=on, dtype=dtype).train()
 
@@ -73,6 +73,13 @@ def config(name: str, **overrides: Any) -> Any:
     """The frozen config that a name stands for, with some fields changed; errors as for `create`."""
     start = _start(name, pretrained=False, load=False, verify=False)
     return replace(start.config, overrides, start.provenance.preset)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        return torch.device("cpu" if device is None else device)
+    except RuntimeError:  # torch's own lists two dozen types of device
+        raise ValueError(f"device={device!r} is no device; give cpu, cuda, cuda:1, mps or meta") from None
 
 
 class _Start(NamedTuple):

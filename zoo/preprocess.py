@@ -27,6 +27,9 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mirror: bool = False
     """Whether a mirrored image means the same, so that training may mirror it."""
+    target_mean: tuple[float, ...] = ()
+    """Per output, where the model predicts quantities as (quantity - mean) / std."""
+    target_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""

@@ -6,10 +6,12 @@ folder whose name says so.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,11 @@ from typing import Any
 
 STAGED = ".tmp-"
 REPLACED = ".del-"
+_MARK = re.compile(r"\.(?:tmp|del)-(\d+)-[0-9a-f]{8}$")
+_USED: set[str] = set()
+"""The marked names that this process has made; in a container an earlier process may have had the same number."""
+MAX_MANIFEST = 16 * 2**20
+"""Bytes; a manifest of a thousand files has a hundredth of that."""
 
 
 class DamagedFile(OSError):
@@ -37,7 +44,8 @@ def staged_folder(target: Path, manifest: str, facts: Mapping[str, Any] | None =
         OSError: the disk is full or not writable; the target is as it was, and nothing is left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f"{target.name}{STAGED}{uuid.uuid4().hex[:8]}")
+    remove_leftovers(target.parent, f"{target.name}.")
+    staging = _beside(target, STAGED)
     staging.mkdir()
     try:
         yield staging
@@ -55,25 +63,46 @@ def staged_folder(target: Path, manifest: str, facts: Mapping[str, Any] | None =
         raise
 
 
+def _beside(target: Path, kind: str) -> Path:
+    """A name next to the target that tells what it is and which process made it."""
+    path = target.with_name(f"{target.name}{kind}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    _USED.add(path.name)
+    return path
+
+
 def _swap(staging: Path, target: Path) -> None:
+    """Put the staged folder in the target's place; what was there is deleted afterwards."""
     replaced = None
-    if target.exists():
-        replaced = target.with_name(f"{target.name}{REPLACED}{uuid.uuid4().hex[:8]}")
-        os.rename(target, replaced)
-    try:
+    if not target.exists():
         os.rename(staging, target)
-    except OSError:
-        if replaced is not None:
+    elif _exchange(staging, target):
+        replaced = staging
+    else:
+        replaced = _beside(target, REPLACED)
+        os.rename(target, replaced)
+        try:
+            os.rename(staging, target)
+        except OSError:
             os.rename(replaced, target)
-        raise
+            raise
     _sync(target.parent)
     if replaced is not None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places in one step, so that neither is ever missing; False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    return renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old bytes or the new ones."""
-    staging = path.with_name(f"{path.name}{STAGED}{uuid.uuid4().hex[:8]}")
+    staging = _beside(path, STAGED)
     try:
         staging.write_bytes(data)
         _sync(staging)
@@ -111,12 +140,13 @@ def check_folder(folder: Path, manifest: str) -> dict[str, Any]:
         DamagedFile: the manifest or a file is missing, shorter, longer, or has other bytes.
     """
     try:
-        listed = json.loads((folder / manifest).read_text(encoding="utf-8"))
+        with (folder / manifest).open("rb") as file:
+            listed = json.loads(file.read(MAX_MANIFEST))
         files: dict[str, dict[str, Any]] = listed["files"]
         expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError:
         raise DamagedFile(f"{folder}: {manifest} is missing, so the folder was never finished; use another") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedFile(f"{folder / manifest}: not a readable manifest; use another copy of the folder") from None
     for name, (size, sha256) in expected.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -138,12 +168,28 @@ def check_file(path: Path, size: int, sha256: str) -> None:
         raise DamagedFile(f"{path}: its sha256 differs from the recorded one; the file is damaged, use another copy")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a crash left half-staged or half-deleted in a folder."""
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, so that a crash leaves no part of it under its name."""
+    shutil.rmtree(folder.rename(_beside(folder, REPLACED)), ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, prefix: str = "") -> None:
+    """Delete what killed processes left half-staged or half-deleted in a folder, under names with this prefix."""
     if folder.is_dir():
         for path in folder.iterdir():
-            if STAGED in path.name or REPLACED in path.name:
-                shutil.rmtree(path, ignore_errors=True)
+            mark = _MARK.search(path.name)
+            if mark and path.name.startswith(prefix) and path.name not in _USED and not _alive(int(mark[1])):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's, or no such number here
+        return True
+    return process != os.getpid()
 
 
 def as_disk_error(error: Exception, path: Path) -> OSError:

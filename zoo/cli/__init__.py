@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except typer.Exit as end:
             return end.exit_code
+        except SystemExit as end:  # a run that a signal stopped
+            return end.code if isinstance(end.code, int) else 1
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Exception, KeyboardInterrupt) as error:

@@ -52,6 +52,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         return f"KeyError: {error}; --debug shows where it comes from", WRONG_REQUEST
     if isinstance(error, ValueError | TypeError | KeyError):
         return str(error), WRONG_REQUEST
+    if isinstance(error, FloatingPointError):
+        return str(error), FAILURE
     if isinstance(error, ImportError):
         return f"{error}; install what is missing, such as the extra `zoo[train]`", FAILURE
     return f"{type(error).__name__}: {error}; --debug shows where it comes from", FAILURE
@@ -59,8 +61,11 @@ def describe(error: BaseException) -> tuple[str, int]:
 
 def _usage(error: BaseException) -> str:
     message = error.format_message().rstrip(".")  # pyright: ignore[reportAttributeAccessIssue] - checked by the caller
+    if hasattr(error.__cause__, "errors"):  # pydantic's, which knows the value that typer leaves out
+        value = error.__cause__.errors()[0]["input"]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+        message = message.replace("Invalid value", f"Invalid value {value!r}", 1)
     context = getattr(error, "ctx", None)
-    return f"{message}; see `{context.command_path} --help`" if context else message
+    return f"{message} (see `{context.command_path} --help`)" if context else message
 
 
 def _os_error(error: OSError) -> str:

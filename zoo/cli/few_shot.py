@@ -1,6 +1,5 @@
 """How much a model that knows five digits helps to learn five others from a handful of images."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,15 @@ SHOTS = 5
 """Labelled images of each new digit."""
 STEPS = 60
 """So long learns either arm, from all the shots at once."""
-RATES = {"fine-tuned": 0.01, "from scratch": 0.01}
+RATES = {"fine-tuned": 0.003, "from scratch": 0.01}
 """The learning rate that is best for each arm on training images that are no shots: see `benchmarks/few_shot.py`."""
-RECIPE: Mapping[str, Any] = {
-    "model": {"name": "resnet20"},
-    "optimizer": {"name": "adamw", "lr": 0.003, "weight_decay": 0.01},
-    "schedule": {"name": "cosine", "warmup": 0.1},
-}
+EPOCHS = 15
+"""So long the old digits are learnt, of which there are many images."""
 
 
-def old_digits(epochs: float) -> zoo.RunConfig:
-    """The run that learns the old digits, of which there are many images."""
-    data = {"name": "digits", "classes": OLD, "shift": 1, "batch_size": 64}
-    return zoo.RunConfig.of({**RECIPE, "data": data, "trainer": {"epochs": epochs}})
+def old_digits(config: Path) -> zoo.RunConfig:
+    """The project's config for all digits, for the old ones alone."""
+    return zoo.RunConfig.read(config, [f"data.classes={OLD}", f"trainer.epochs={EPOCHS}"])
 
 
 def new_digits(arm: str, source: Path, seed: int, lr: float, data: Splits | None = None) -> float:
@@ -43,11 +38,13 @@ def new_digits(arm: str, source: Path, seed: int, lr: float, data: Splits | None
     """
     known = zoo.load(source)
     torch.manual_seed(seed)
-    model = _with_new_head(known) if arm == "fine-tuned" else zoo.create(zoo.config("resnet20", **_shape()))
+    model: Any = known if arm == "fine-tuned" else zoo.create("resnet20", in_channels=1)
+    model.reset_classifier(len(NEW))
     values = {
-        **RECIPE,
+        "model": {"name": "resnet20"},
         "data": shots(known, seed),
-        "optimizer": {**RECIPE["optimizer"], "lr": lr},
+        "optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.01},
+        "schedule": {"name": "cosine", "warmup": 0.1},
         "trainer": {"steps": STEPS, "seed": seed},
     }
     return zoo.Trainer(zoo.RunConfig.of(values), model=model, data=data, quiet=True).fit().metrics["accuracy"]
@@ -60,13 +57,3 @@ def shots(known: nn.Module, seed: int) -> dict[str, Any]:
         "name": "digits", "classes": NEW, "per_class": SHOTS, "subset_seed": seed, "shift": 1,
         "mean": list(stored["mean"]), "std": list(stored["std"]), "batch_size": SHOTS * len(NEW),
     }  # fmt: skip
-
-
-def _shape() -> dict[str, int]:
-    return {"in_channels": 1, "num_classes": len(NEW)}
-
-
-def _with_new_head(model: Any) -> nn.Module:
-    """The old head has as many classes, but they are other digits."""
-    model.reset_classifier(len(NEW))
-    return model

@@ -33,7 +33,7 @@ def list_models(
     if not names:
         every = zoo.list_models(tags=tags)
         if pattern == "*" or zoo.list_models(pattern, tags=tags):
-            raise UnknownName("no model fits all of these options; leave one out")
+            raise UnknownName("no model fits these options; leave one out")
         hint = did_you_mean(pattern.strip("*?"), every) or "; `zoo list` shows all"
         raise UnknownName(f"no model is called {pattern!r}{hint}")
     entries = [_entry(name) for name in names]
@@ -117,6 +117,8 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
     """The same for readers."""
     inputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.inputs.items())
     tags = ", ".join(card.tag + (" (default)" if card.default else "") for card in known.weights)
+    if ":" in known.name:
+        tags = "in this folder"
     heading(known.name)
     print_table(
         ["", ""],
@@ -124,7 +126,7 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
             ("task", known.task),
             ("paper", known.paper),
             ("parameters", f"{known.num_params:,}"),
-            ("FLOPs", f"{short_number(anatomy.flops)} (one sample: {inputs}; a multiply-add counts as two)"),
+            ("FLOPs", f"{short_number(anatomy.flops)} for {inputs} (a multiply-add is two)"),
             ("weights", tags or "none: zoo.create draws them at random"),
         ],
         indent=2,

@@ -121,7 +121,9 @@ def diff(
 ) -> None:
     """Show in which settings two runs differ."""
     a, b = _settings(first), _settings(second)
-    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key, _ABSENT) != b.get(key, _ABSENT)]
+    sections = list(dict.fromkeys(key.split(".")[0] for key in (*a, *b)))
+    different = [key for key in dict.fromkeys((*a, *b)) if a.get(key, _ABSENT) != b.get(key, _ABSENT)]
+    keys = sorted(different, key=lambda key: sections.index(key.split(".")[0]))
     if as_json:
         return print_json({key: {"a": a.get(key), "b": b.get(key)} for key in keys})
     if not keys:

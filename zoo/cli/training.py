@@ -50,7 +50,7 @@ def train(
 
     It is evaluated at the end and saved as DIR/model, with a page about the run in DIR/report.html.
 
-    Example: zoo train configs/resnet/resnet20-digits.yaml trainer.seed=1 --out runs/digits
+    Example: zoo train configs/mlp/mlp-digits.yaml --out runs/mlp
     """
     from zoo.training.run import RunConfig
     from zoo.training.trainer import Trainer
@@ -74,7 +74,7 @@ def finetune(
     32 samples, as DIR/config.yaml then says. trainer.freeze=backbone trains the head alone, and
     optimizer.layer_decay=0.7 moves early layers less, which suits large models.
 
-    Example: zoo finetune resnet20.digits --data photos/ --out runs/photos trainer.freeze=backbone
+    Example: zoo finetune runs/digits --data photos/ --out runs/photos
     """
     from zoo.config import merge, parse_overrides, read_yaml
     from zoo.factory import provenance

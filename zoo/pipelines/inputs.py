@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.preprocess import Preprocessing
+from zoo.storage import DamagedFile
 from zoo.training.data.image_folder import SUFFIXES
 from zoo.training.data.photos import open_image
 
@@ -62,7 +63,7 @@ def read_inputs(path: Path, wanted: Wanted, batch_size: int = 64) -> Iterator[In
 
     Raises:
         FileNotFoundError: nothing lies there.
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or is damaged.
         ValueError: it holds something that this model does not take.
     """
     if not path.exists():
@@ -130,12 +131,15 @@ def _load(path: Path, key: str) -> np.ndarray:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded as arrays:
-            names = list(arrays)
-            if key not in names and len(names) != 1:
-                raise ValueError(f"has arrays {', '.join(names) or 'none'}; call the one to use {key!r}")
-            return arrays[key if key in names else names[0]]
+            found = {name: arrays[name] for name in arrays if name == key or len(arrays.files) == 1}
+            names = ", ".join(arrays.files)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not readable as an array of numbers: {error}") from None
+        if "allow_pickle" in str(error):  # numpy's word for objects, and for bytes that are no array at all
+            raise ValueError(f"{path}: holds no array of numbers; write it by numpy.save") from None
+        raise DamagedFile(f"{path}: not a whole array ({error}); use another copy") from None
+    if not found:
+        raise ValueError(f"{path}: has arrays {names or 'none'}; call the one to use {key!r}")
+    return next(iter(found.values()))
 
 
 def _with_samples(rows: Tensor, wanted: Wanted) -> Tensor | None:

@@ -57,8 +57,16 @@ def join(pieces: Iterable[Piece]) -> Html:
     )
 
 
-def page(title: str, eyebrow: str, hero: Piece, sections: Sequence[Section]) -> str:
-    """The whole document: no script, no link, no file beside it."""
+def page(title: str, eyebrow: str, top: Piece, sections: Sequence[Section], footer: str) -> str:
+    """The whole document: no script, no link, no file beside it.
+
+    Args:
+        title: the headline.
+        eyebrow: a line above it.
+        top: what stands below it.
+        sections: the rest, in order.
+        footer: a last line.
+    """
     head = join(
         [
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -66,8 +74,8 @@ def page(title: str, eyebrow: str, hero: Piece, sections: Sequence[Section]) -> 
             tag("style", Html(_stylesheet())),
         ]
     )
-    header = tag("header", tag("p", eyebrow, class_="eyebrow"), tag("h1", title), hero)
-    body = tag("main", header, *map(_section, sections))
+    header = tag("header", tag("p", eyebrow, class_="eyebrow"), tag("h1", title), top)
+    body = tag("main", header, *map(_section, sections), tag("footer", footer))
     return f'<!doctype html>\n<html lang="en">\n<head>{head.markup}</head>\n<body>{body.markup}</body>\n</html>\n'
 
 

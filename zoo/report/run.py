@@ -1,7 +1,10 @@
 """The page of a run: how the training went, what the model does, and how to use it."""
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from zoo.report import page, sections
 from zoo.report.folder import Run, read_run
@@ -9,6 +12,7 @@ from zoo.report.page import Html
 from zoo.report.sections import Part
 from zoo.report.words import measured, named
 from zoo.storage import replace_file
+from zoo.version import __version__
 
 SPLITS = {"test": "the test part", "val": "the validation part", "train": "the training part"}
 
@@ -44,7 +48,8 @@ def hero(run: Run) -> Html:
 
 def write_page(folder: Path, title: str, top: Html, parts: Sequence[Part], *, eyebrow: str = "zoo · a run") -> Path:
     """Write one page, `report.html`, and the PNGs of its parts into a folder."""
-    text = page.page(title, eyebrow, top, [section for part in parts for section in part.sections])
+    footer = f"Written by zoo {__version__} with torch {torch.__version__} and Python {platform.python_version()}."
+    text = page.page(title, eyebrow, top, [section for part in parts for section in part.sections], footer)
     (folder / "report").mkdir(parents=True, exist_ok=True)
     for part in parts:
         for name, png in part.files.items():

@@ -34,8 +34,8 @@ class Part(NamedTuple):
 
 def curves(run: Run) -> Part:
     """Loss, headline metric and learning rate over the steps."""
-    logged = {*run.history.metrics("train"), *run.history.metrics("val"), *run.history.metrics("test")}
-    keys = [key for key in dict.fromkeys(("loss", run.headline, "lr")) if key in logged]
+    followed = {*run.history.metrics("train"), *run.history.metrics("val")}
+    keys = [key for key in dict.fromkeys(("loss", run.headline, "lr")) if key in followed]
     if not keys:
         return Part((Section("Training", page.note("Nothing has been logged yet.")),))
     panels = [

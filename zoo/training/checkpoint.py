@@ -7,7 +7,6 @@ not at all; the newest valid one is used, and what is damaged is named. No pickl
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zoo.storage import REPLACED, DamagedFile, as_disk_error, check_folder, remove_leftovers, staged_folder
+from zoo.storage import DamagedFile, as_disk_error, check_folder, remove_folder, remove_leftovers, staged_folder
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
@@ -50,8 +49,7 @@ def save_checkpoint(
         text = json.dumps({"step": step, "aliases": aliases, **facts})
         (staging / "state.json").write_text(text, encoding="utf-8")
     for old in checkpoints(folder)[keep:]:
-        doomed = old.rename(old.with_name(old.name + REPLACED))  # a half-deleted folder must not look like a checkpoint
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_folder(old)
     return target
 
 

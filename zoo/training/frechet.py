@@ -115,10 +115,12 @@ def mixture_samples(images: Tensor, count: int) -> Tensor:
     """
     try:
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         raise ConfigError("the yardstick's mixture is fitted by scikit-learn; pip install 'zoo[train]'") from None
     mixture = GaussianMixture(COMPONENTS, covariance_type="full", random_state=MIXTURE_SEED)
-    drawn, _ = mixture.fit(images.flatten(1).double().numpy()).sample(count)
+    with threadpool_limits(1):  # several threads add in another order, and k-means then starts from other clusters
+        drawn, _ = mixture.fit(images.flatten(1).double().numpy()).sample(count)
     return torch.from_numpy(drawn).float().unflatten(1, images.shape[1:])
 
 

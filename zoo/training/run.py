@@ -141,16 +141,18 @@ class RunConfig:
         values = {} if path is None else read_yaml(path)
         if not isinstance(values, Mapping):
             raise ConfigError(f"{path}: expected sections such as model and data, got {values!r}")
-        return cls.of(merge(values, parse_overrides(list(overrides))), str(path or "config"))
+        return cls.of(merge(_named(values), _named(parse_overrides(list(overrides)))), str(path or "config"))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "config") -> "RunConfig":
         """The same from nested mappings."""
-        values = {
-            key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()
-        }
-        return build(cls, values, where)
+        return build(cls, _named(values), where)
 
 
 NAMED = ("model", "data", "objective", "optimizer", "schedule")
 """Sections for which `section: word` stands for `section: {name: word}`."""
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections with the short form spelt out."""
+    return {key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()}

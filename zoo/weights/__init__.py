@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo.config import ConfigError, build, to_dict
+from zoo.config import ConfigError, build, replace, to_dict
 from zoo.registry import ARCHITECTURES, Architecture, UnknownName
 from zoo.storage import DamagedFile, as_disk_error, check_folder, staged_folder
 from zoo.version import __version__
@@ -99,7 +99,7 @@ def provenance_of_config(architecture: Architecture, config: Any) -> Provenance:
 
 def remember(model: nn.Module, **facts: Any) -> None:
     """Note facts about a model's weights, fields of `Provenance`, so that they are saved with it."""
-    vars(model)["provenance"] = replace(provenance_of(model), **facts)
+    vars(model)["provenance"] = replace(provenance_of(model), facts, f"provenance of {type(model).__name__}")
 
 
 def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> Path:

@@ -46,7 +46,7 @@ def hold_out(strata: np.ndarray, fraction: float, seed: int, name: str) -> tuple
     ]
     out = np.sort(np.concatenate([*held, np.empty(0, np.int64)]))
     if fraction > 0 and not len(out):
-        raise ValueError(f"{name} {fraction} of {len(strata)} samples holds out none; raise it, or give more samples")
+        raise ValueError(f"{name} {fraction} of {len(strata)} samples holds out none; raise it, or set it to 0")
     return np.setdiff1d(np.arange(len(strata)), out), out
 
 
