@@ -135,7 +135,9 @@ def test_the_parts_of_every_model_add_up(name, run):
     assert shown["flops"] > 0
 
 
-@pytest.mark.parametrize(("model", "data"), [("resnet20", "digits"), ("mlp", "iris"), ("gpt2", "text")])
+@pytest.mark.parametrize(
+    ("model", "data"), [("resnet20", "digits"), ("mlp", "iris"), ("gpt2", "text"), ("gan", "digits")]
+)
 @pytest.mark.parametrize("uncomment", [False, True], ids=["as it is", "with every default"])
 def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
     text = run("create-config", model, "--data", data)
@@ -145,7 +147,7 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
     config = RunConfig.read(tmp_path / "config.yaml")
     assert (config.model["name"], config.data["name"], config.trainer.steps) == (model, data, 1000)
     fields = {**config.model, **config.data}
-    assert ("dropout" in fields or "depths" in fields) == uncomment
+    assert bool({"dropout", "depths", "latent_dim"} & set(fields)) == uncomment
     zoo.config(model, **{key: value for key, value in config.model.items() if key != "name"})
 
 

@@ -37,7 +37,10 @@ def template(model: str, model_config: Any, task: str, data: Mapping[str, Any], 
     ]
     lines += ["", "model:", *_options({"name": model}, model_config, skip=FROM_DATA)]
     lines += [f"  # From the data: {', '.join(name for name in FROM_DATA if hasattr(model_config, name))}."]
-    lines += ["", "data:", *_options({**data, "batch_size": 64}, Loading, data_config)]
+    chosen = {**data, "batch_size": 64}
+    if task == "unconditional-image-generation":
+        chosen["normalize"] = "range"  # generators draw in [-1, 1]
+    lines += ["", "data:", *_options(chosen, Loading, data_config)]
     if objective is not None:
         lines += ["", "objective:", *_options({"name": objective.name}, objective.config)]
     lines += ["", "optimizer:", *_options({"name": "adamw", "lr": 1e-3}, OptimizerConfig)]

@@ -76,7 +76,7 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
     facts |= {
         name: getattr(spec, name)
         for name in ("value_range", "target_mean", "target_std")
-        if getattr(spec, name) is not None
+        if getattr(spec, name)
     }
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
     return True
