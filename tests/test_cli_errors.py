@@ -120,7 +120,7 @@ REQUESTS = {
     "arrays without names": (["predict", "run", "two.npz"], ["two.npz", "'image'"]),
     "objects": (["predict", "run", "objects.npy"], ["objects.npy", "numbers"]),
     "no choice": (["predict", "run", "nan.npy", "--top", "0"], ["top 0"]),
-    "random weights": (["predict", "resnet20", "loud.npy"], ["weights"]),
+    "random weights": (["predict", "resnet32", "loud.npy"], ["weights"]),
     "no classifier": (["predict", "gan", "loud.npy"], ["z", "sample"]),
     "no language": (["generate", "run", "hello"], ["text-generation"]),
     "no tokenizer": (["generate", "gpt2", "hello"], ["50257", "tokenizer"]),

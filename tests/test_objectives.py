@@ -40,7 +40,7 @@ def objective(name, spec, **options):
 
 def measure(goal, outputs, target, batch_size=7):
     split = Arrays({"features": outputs, "target": target})
-    return evaluate(goal, {"model": Given()}, split, batch_size, CPU)
+    return evaluate(goal, {"model": Given()}, split, split.tensors, batch_size, CPU)
 
 
 def test_cross_entropy_is_summed_and_counted_so_that_batches_add_up():

@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 import shutil
+import sys
 
 import matplotlib
 import numpy as np
@@ -174,6 +175,15 @@ def test_labels_are_text_wherever_they_stand(tmp_path):
         assert label in elements.text
 
 
+def test_a_model_may_know_more_classes_than_the_data_have(tmp_path):
+    data = {"name": "digits", "classes": [0, 1], "per_class": 1}
+    model = {"name": "mlp", "widths": [], "num_classes": 12}
+    zoo.Trainer(
+        zoo.RunConfig.of({"model": model, "data": data, "trainer": {"steps": 1}}), out=tmp_path / "run", quiet=True
+    ).fit()
+    assert "test samples are wrong" in run_page(tmp_path / "run").read_text()
+
+
 def test_a_run_that_has_not_ended_gets_its_curves(run):
     shutil.rmtree(run / "model")
     text = Elements(run_page(run).read_text()).text
@@ -257,7 +267,7 @@ def confusion(classes, labels=None):
 
 
 def test_every_colour_of_a_plot_is_the_pages():
-    svg = confusion(4).svg
+    svg = confusion(4).svg()
     assert "var(--first)" in svg
     assert "var(--second)" in svg
     assert not re.search(r"#[0-9a-f]{6}\b|rgb\(", svg)
@@ -269,8 +279,8 @@ def test_colours_can_be_recognised_by_their_hex():
 
 
 def test_a_matrix_of_many_classes_has_no_numbers_in_it():
-    assert "<text" in confusion(plots.MAX_CLASSES).svg
-    many = confusion(plots.MAX_CLASSES + 1).svg
+    assert "<text" in confusion(plots.MAX_CLASSES).svg()
+    many = confusion(plots.MAX_CLASSES + 1).svg()
     assert many.count("<text") < plots.MAX_CLASSES
     assert "data:image/png" in many
 
@@ -279,12 +289,18 @@ def test_drawing_leaves_the_users_settings_alone():
     matplotlib.rcParams["lines.linewidth"] = 7.0
     try:
         before = dict(matplotlib.rcParams)
-        first = confusion(3)
+        first = confusion(3).svg()
         assert dict(matplotlib.rcParams) == before
-        matplotlib.rcParams["lines.linewidth"] = 1.0
-        assert confusion(3) == first
+        matplotlib.rcParams["font.size"] = 30
+        assert confusion(3).svg() == first
     finally:
         matplotlib.rcdefaults()
+
+
+def test_without_matplotlib_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'zoo\[train\]'"):
+        confusion(3).png()
 
 
 def test_whatever_is_no_markup_is_escaped():

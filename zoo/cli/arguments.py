@@ -43,22 +43,16 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file()
 
 
-def has_default_weights(name: str) -> bool:
-    """Whether this is a bare preset for which pretrained weights are known."""
-    import zoo
-
-    if ":" in name:
-        return False
-    known = zoo.describe(name)
-    return known.tag is None and any(card.default for card in known.weights)
-
-
-def open_model(model: str) -> "nn.Module":
-    """The model that a command uses: with its weights, or, where none are known, with random ones."""
-    import zoo
+def weights_name(model: str) -> str:
+    """The same for a command that uses weights: a bare preset stands for its default tag, if it has one."""
+    from zoo.registry import resolve
+    from zoo.weights.cards import cards
 
     name = create_name(model)
-    return zoo.create(name, pretrained=has_default_weights(name) or None)
+    if ":" in name or (found := resolve(name)).tag is not None:
+        return name
+    default = next((card.tag for card in cards(found.architecture, found.preset) if card.default), None)
+    return name if default is None else f"{found.preset}.{default}"
 
 
 def say_if_random(model: str, built: "nn.Module") -> None:

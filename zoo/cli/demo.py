@@ -224,10 +224,10 @@ def few_shot_part(accuracies: Mapping[str, Sequence[float]]) -> Part:
     lead = (
         f"A ResNet-20 trained on the digits 0 to 4 learns 5 to 9 from {few_shot.SHOTS} labelled images of each; "
         f"beside it, one from random weights. Both see the same images for {few_shot.STEPS} steps, each at the rate "
-        "that suits it best on other images. A point is one draw of the images, a bar mean ± standard deviation: "
-        f"{verdict(accuracies)}"
+        "that suits it best on other images. A point is one draw of the images, a bar mean ± standard deviation. "
+        f"{verdict(accuracies).capitalize()}"
     )
-    return Part((Section("New digits from five images each", body, lead),), {"few-shot.png": drawing.png})
+    return Part((Section("New digits from five images each", body, lead),), {"few-shot.png": drawing.png()})
 
 
 def gpt_part(run: Run) -> Part:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +15,9 @@ from zoo.cli.arguments import (
     Model,
     Overrides,
     create_name,
-    has_default_weights,
     is_run,
-    open_model,
     say_if_random,
+    weights_name,
 )
 from zoo.cli.output import heading, note, print_json, print_table
 
@@ -76,19 +75,14 @@ def finetune(
 
     Example: zoo finetune runs/digits --data photos/ --out runs/photos
     """
-    from zoo.config import merge, parse_overrides, read_yaml
     from zoo.factory import provenance
-    from zoo.training.data.locate import locate
     from zoo.training.run import RunConfig
     from zoo.training.trainer import Trainer
 
-    path, overrides = _split_words(words or [])
-    base = FINETUNE if path is None else read_yaml(path)
-    section = {"model": _with_weights(create_name(model)), "data": locate(data)}
-    values = merge(merge(base, section), parse_overrides(overrides))
-    trainer = Trainer(RunConfig.of(_normalised_alike(values), str(path or "finetune")), out=out, quiet=quiet)
+    values = _finetuning_values(model, data, words or [])
+    trainer = Trainer(RunConfig.of(values, "finetune"), out=out, quiet=quiet)
     renewed = _renew_head(trainer, provenance(values["model"]["name"]).labels)
-    if not quiet:
+    if not quiet and _speaks():
         note("; ".join([str(trainer.model.load_report), *renewed]))
     _run(trainer, out, resume)
 
@@ -112,11 +106,12 @@ def evaluate(
 
     Example: zoo evaluate runs/digits --json
     """
+    import zoo
     from zoo.training.trainer import Trainer
     from zoo.weights import provenance_of
 
     config = _evaluation_config(model, data, overrides or [])
-    built = open_model(model)
+    built = zoo.create(weights_name(model))
     labels = provenance_of(built).labels
     trainer = Trainer(config, model=built)
     _check_labels(labels, trainer.splits.spec.labels)
@@ -145,22 +140,52 @@ def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "R
         raise ValueError(f"{model} is no run, so it does not say on which data; add --data WHAT")
     if data is not None:
         values = {**values, "data": locate(data), "objective": {}}
-    values = {**values, "model": {"name": create_name(model)}}
+    values = {**values, "model": {"name": weights_name(model)}}
     values = merge(values, parse_overrides(overrides))
     return RunConfig.of(_normalised_alike(values) if data is not None else values, model)
 
 
-def _with_weights(name: str) -> dict[str, Any]:
-    """The model section for a name that must stand for weights, not only for a shape."""
-    import zoo
+def _finetuning_values(model: str, data: str, words: list[str]) -> dict[str, Any]:
+    """The config of a fine-tuning run: MODEL and --data replace what a config file says of other models and data."""
+    from zoo.config import merge, parse_overrides
+    from zoo.training.data.locate import locate
 
-    if ":" in name or zoo.describe(name).tag is not None:
-        return {"name": name}
-    if not has_default_weights(name):
-        tags = [f"{name}.{card.tag}" for card in zoo.describe(name).weights]
+    path, overrides = _split_words(words)
+    base = FINETUNE if path is None else _sections(path)
+    found = {"model": {"name": _with_weights(model)}, "data": locate(data)}
+    kept = {section: _named(base.get(section, {})) for section in found}
+    if kept["data"].get("name", found["data"]["name"]) != found["data"]["name"]:
+        kept["data"] = {key: value for key, value in kept["data"].items() if key in ("batch_size", "workers")}
+    if "name" in kept["model"]:
+        kept["model"] = {}
+    return _normalised_alike(merge(merge({**base, **kept}, found), parse_overrides(overrides)))
+
+
+def _sections(path: Path) -> Mapping[str, Any]:
+    from zoo.config import ConfigError, read_yaml
+
+    values = read_yaml(path)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: expected sections such as optimizer and trainer, got {values!r}")
+    return values
+
+
+def _named(section: Any) -> dict[str, Any]:
+    """`data: digits` means `data: {name: digits}`."""
+    return dict(section) if isinstance(section, Mapping) else {"name": section}
+
+
+def _with_weights(model: str) -> str:
+    """A name that stands for weights, not only for a shape."""
+    from zoo.registry import resolve
+    from zoo.weights.cards import cards
+
+    name = weights_name(model)
+    if ":" not in name and (found := resolve(name)).tag is None:
+        tags = [f"{found.preset}.{card.tag}" for card in cards(found.architecture, found.preset)]
         there = f"; there are {', '.join(tags)}" if tags else ""
         raise ValueError(f"{name} has no weights to start from{there}; give a run's folder, or use zoo train")
-    return {"name": name, "pretrained": True}
+    return name
 
 
 def _normalised_alike(values: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +194,7 @@ def _normalised_alike(values: dict[str, Any]) -> dict[str, Any]:
     from zoo.training.assemble import load_data
     from zoo.training.data import DATA_SETS
 
-    section = values["data"]
+    section = _named(values["data"])
     stored = provenance(values["model"]["name"]).preprocessing or {}
     statistics = {key: stored[key] for key in ("mean", "std") if stored.get(key)}
     options = {field.name for field in dataclasses.fields(DATA_SETS.find(section["name"]).config)}
@@ -208,15 +233,20 @@ def _renew_head(trainer: "Trainer", before: Sequence[str]) -> list[str]:
 
 
 def _run(trainer: "Trainer", out: Path, resume: bool) -> None:
-    """Train, then say where everything is; under torchrun the first process speaks."""
+    """Train, then say where everything is."""
     result = trainer.fit(resume)
-    if os.environ.get("RANK", "0") != "0":
+    if not _speaks():
         return
     page = _write_report(out)
     metrics = (
         ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items()) or "none, there is no test part"
     )
     print_table(["", ""], [("metrics", metrics), ("model", out / "model"), *([("report", page)] if page else [])])
+
+
+def _speaks() -> bool:
+    """Whether this process is the first of those that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _write_report(out: Path) -> Path | None:

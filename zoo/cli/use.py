@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.arguments import Json, Model, open_model, say_if_random
+from zoo.cli.arguments import Json, Model, say_if_random, weights_name
 from zoo.cli.output import print_json, print_table
 
 
@@ -25,9 +25,10 @@ def predict(
     Arrays of images hold floats in [0, 1], or uint8; a table holds the columns that the model was trained on.
     Example: zoo predict runs/digits photo.png
     """
+    import zoo
     from zoo.pipelines import predict as answers
 
-    found = list(answers(open_model(model), source, top=top))  # weights that say what they expect are never random
+    found = list(answers(zoo.create(weights_name(model)), source, top=top))
     if as_json:
         return print_json([answer._asdict() | {"top": [choice._asdict() for choice in answer.top]} for answer in found])
     rows = []
@@ -59,11 +60,12 @@ def generate(
 
     Example: zoo generate runs/gpt "def main(" --temperature 0.5
     """
+    import zoo
     from zoo.nn.generate import Sampling
     from zoo.pipelines import complete
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    built = open_model(model)
+    built = zoo.create(weights_name(model))
     pieces = complete(built, prompt, max_new_tokens, sampling=sampling, seed=seed)
     if as_json:
         completion = "".join(pieces)
@@ -93,13 +95,14 @@ def sample(
 
     Example: zoo sample runs/gan --out digits.png
     """
+    import zoo
     from zoo.pipelines import picture
     from zoo.pipelines import sample as draw
     from zoo.storage import replace_file
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: pictures are written as PNG; give a name that ends in .png")
-    built = open_model(model)
+    built = zoo.create(weights_name(model))
     images = draw(built, count, seed=seed)
     buffer = io.BytesIO()
     picture(images).save(buffer, format="PNG")

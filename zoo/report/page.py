@@ -92,13 +92,18 @@ def _stylesheet() -> str:
 
 def figure(drawing: Drawing, caption: str = "") -> Html:
     """A plot, which a screen reader calls by its name."""
-    svg = drawing.svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(drawing.name)}"', 1)
+    svg = drawing.svg().replace("<svg", f'<svg role="img" aria-label="{html.escape(drawing.name)}"', 1)
     return tag("figure", Html(svg), tag("figcaption", caption) if caption else None)
 
 
 def side_by_side(*pieces: Html) -> Html:
-    """Pieces in a row where the window is wide enough."""
+    """Pieces that share the width where that is enough for them."""
     return tag("div", *pieces, class_="row")
+
+
+def in_columns(*pieces: Html) -> Html:
+    """Pieces in columns of one width, whatever their number."""
+    return tag("div", *pieces, class_="row columns")
 
 
 def facts(values: Mapping[str, Any]) -> Html:

@@ -1,4 +1,4 @@
-"""Plots as matplotlib figures: a PNG with a light ground to pass on, and an SVG that takes its page's colours.
+"""Plots by matplotlib: as PNG with a light ground, to pass on, and as SVG that takes its page's colours.
 
 Every colour is one of `COLOURS`. In the SVG each stands as a CSS variable, so that the page's stylesheet decides
 what it is in the light and in the dark. Hues are from Okabe and Ito, "Color universal design" (2008): they are
@@ -73,43 +73,46 @@ MAX_CLASSES = 30
 
 
 class Drawing(NamedTuple):
-    """One plot in both forms."""
+    """A plot that is drawn when it is asked for."""
 
     name: str
-    """What it shows, for those who cannot see it."""
-    svg: str
-    """An `<svg>` element; colours are `var(--name)`, text is text."""
-    png: bytes
+    """What it shows, for those who cannot see it; different on each plot of a page."""
+    plot: Callable[..., None]
+    """One of the functions below; its first argument is the figure."""
+    args: tuple[Any, ...]
+    """The plot's other arguments."""
+    size: tuple[float, float]
+    """Width and height in inches."""
+
+    def svg(self) -> str:
+        """An `<svg>` element whose colours are `var(--name)` and whose text is text."""
+        return _as_themed(self._drawn(format="svg", transparent=True, metadata={"Date": None}).decode())
+
+    def png(self) -> bytes:
+        """A PNG file."""
+        return self._drawn(format="png", facecolor=PAPER, dpi=200)
+
+    def _drawn(self, **how: Any) -> bytes:
+        try:
+            import matplotlib
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise ImportError("plots need matplotlib; pip install 'zoo[train]'") from None
+        file = io.BytesIO()
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(STYLE)
+            matplotlib.rcParams["svg.hashsalt"] = self.name
+            warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # a browser has the font for it
+            figure = Figure(figsize=self.size, layout="constrained")
+            self.plot(figure, *self.args)
+            figure.savefig(file, **how)
+        return file.getvalue()
 
 
 def draw(name: str, plot: Callable[..., None], *args: Any, size: tuple[float, float]) -> Drawing:
-    """Draw a plot.
-
-    Args:
-        name: what it shows; different on each plot of a page.
-        plot: one of the functions below; its first argument is the figure.
-        args: the plot's other arguments.
-        size: width and height in inches.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("plots need matplotlib; pip install zoo[train]") from None
-    svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        matplotlib.rcParams["svg.hashsalt"] = name
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # a browser has the font for it
-        figure = Figure(figsize=size, layout="constrained")
-        plot(figure, *args)
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-        figure.savefig(png, format="png", facecolor=PAPER, dpi=200)
-    return Drawing(name, _as_themed(svg.getvalue().decode()), png.getvalue())
+    """`Drawing`, with the plot's arguments where one expects them."""
+    return Drawing(name, plot, args, size)
 
 
 def _as_themed(svg: str) -> str:

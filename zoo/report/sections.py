@@ -19,8 +19,8 @@ from zoo.report.results import Answers
 from zoo.report.words import duration, named
 from zoo.training.data import Spec, Split
 
-MAX_PICTURES = 24
-"""So many mistakes or samples are shown."""
+MAX_PICTURES, FEW_PICTURES = 24, 16
+"""At most so many mistakes or samples are shown; with fewer than so many mistakes, other images beside them."""
 PROMPT, WRITTEN = 48, 600
 """Bytes that a language model is given, and characters that it writes at the most."""
 
@@ -43,22 +43,22 @@ def curves(run: Run) -> Part:
         for key in keys
     ]
     together = plots.draw("curves", plots.curves, run.history, keys, size=(3.7 * len(keys), 2.9))
-    return Part((Section("Training", page.side_by_side(*panels)),), {"curves.png": together.png})
+    return Part((Section("Training", page.in_columns(*panels)),), {"curves.png": together.png()})
 
 
 def classifier(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
     """Confusion matrix, accuracy of each class, and the images that are taken for something else."""
     answers = results.answers(model, test, run.config.data.get("batch_size", 64))
-    counts = answers.confusion(spec.num_classes or int(answers.truth.max()) + 1)
+    counts = answers.confusion(max(spec.num_classes or 0, answers.truth.max() + 1, answers.predicted.max() + 1))
     labels = [*spec.labels, *map(str, range(len(spec.labels), len(counts)))]
     drawing = plots.draw("confusion matrix", plots.confusion, counts, labels, size=(5, 5))
     wrong, asked = len(answers.wrong()), len(answers.truth)
-    lead = f"{wrong:,} of {asked:,} test samples are wrong." + (
-        f" Shown are so many of {len(test):,}, evenly spaced." if asked < len(test) else ""
-    )
+    lead = f"{wrong:,} of {asked:,} test samples {'is' if wrong == 1 else 'are'} wrong."
+    if asked < len(test):
+        lead += f" These are evenly spaced among all {len(test):,}."
     body = page.side_by_side(page.figure(drawing), _class_bars(counts, labels))
     pictures = _mistakes(answers, test, spec, labels) if "image" in spec.keys else Part(())
-    files = {"confusion.png": drawing.png, **pictures.files}
+    files = {"confusion.png": drawing.png(), **pictures.files}
     return Part((Section("Where it is right and wrong", body, lead), *pictures.sections), files)
 
 
@@ -72,31 +72,28 @@ def _class_bars(counts: np.ndarray, labels: list[str]) -> Html:
 
 
 def _mistakes(answers: Answers, test: Split, spec: Spec, labels: list[str]) -> Part:
+    """Images taken for something else, the surest first; where they are few, followed by those it was least sure of."""
     wrong = answers.wrong()
-    chosen = (wrong if len(wrong) else answers.unsure())[:MAX_PICTURES]
+    unsure = [i for i in answers.unsure() if i not in wrong][: max(0, FEW_PICTURES - len(wrong))]
+    chosen = [*wrong[:MAX_PICTURES], *unsure]
     shown = results.images(test.fetch(answers.indices[chosen].tolist(), None)["image"], spec)
-    said = [(labels[answers.truth[i]], labels[answers.predicted[i]], f"{answers.confidence[i]:.0%}") for i in chosen]
-    title = "Mistakes, the surest first" if len(wrong) else "No mistake; these it was least sure of"
-    captions = [
-        page.join(
-            [
-                page.tag("b", truth),
-                " taken for ",
-                page.tag("b", guess, class_="wrong"),
-                page.tag("span", sure + " sure"),
-            ]
-        )
-        if truth != guess
-        else page.join([page.tag("b", truth), page.tag("span", sure + " sure")])
-        for truth, guess, sure in said
-    ]
-    plain = [f"{truth} → {guess}, {sure}" if truth != guess else f"{truth}, {sure}" for truth, guess, sure in said]
-    return Part((Section(title, page.gallery(shown, captions)),), {"mistakes.png": _grid("mistakes", shown, plain)})
+    captions, plain = [], []
+    for i in chosen:
+        truth, guess, sure = labels[answers.truth[i]], labels[answers.predicted[i]], f"{answers.confidence[i]:.0%} sure"
+        taken = [" taken for ", page.tag("b", guess, class_="wrong")] if truth != guess else []
+        captions.append(page.join([page.tag("b", truth), *taken, page.tag("span", sure)]))
+        plain.append(f"{truth} → {guess}\n{sure}" if taken else f"{truth}\n{sure}")
+    title = "Mistakes, the surest first" if len(wrong) else "No mistakes"
+    lead = "Then the right answers it was least sure of." if unsure and len(wrong) else ""
+    lead = lead or ("These right answers it was least sure of." if unsure else "")
+    return Part(
+        (Section(title, page.gallery(shown, captions), lead),), {"mistakes.png": _grid("mistakes", shown, plain)}
+    )
 
 
 def _grid(name: str, shown: list[np.ndarray], captions: list[str]) -> bytes:
     rows = -(-len(shown) // 8)
-    return plots.draw(name, plots.pictures, shown, captions, size=(9, 1.4 * rows)).png
+    return plots.draw(name, plots.pictures, shown, captions, size=(9, 1.4 * rows)).png()
 
 
 def regressor(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
@@ -107,7 +104,7 @@ def regressor(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
     drawing = plots.draw("predicted against true values", plots.scatter, *pair, size=(6, 4.5))
     return Part(
         (Section("Predictions", page.figure(drawing), "Test samples; on the line they are right."),),
-        {"predictions.png": drawing.png},
+        {"predictions.png": drawing.png()},
     )
 
 

@@ -73,11 +73,7 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
     if all(architecture.model is not type(model) for architecture in ARCHITECTURES.records().values()):
         return False
     facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
-    facts |= {
-        name: getattr(spec, name)
-        for name in ("value_range", "target_mean", "target_std")
-        if getattr(spec, name)
-    }
+    facts |= {name: getattr(spec, name) for name in ("value_range", "target_mean", "target_std") if getattr(spec, name)}
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
     return True
 

@@ -23,9 +23,9 @@ def generator(seed: int, name: str, *counter: int) -> np.random.Generator:
         name: what is drawn; different names give independent streams.
         counter: at most three integers that say for which step, epoch or sample.
     """
-    words = [0, *(value & MASK for value in counter)]
-    words += [0] * (4 - len(words))
-    return np.random.Generator(np.random.Philox(key=[seed & MASK, zlib.crc32(name.encode())], counter=words))
+    words = [0, *(value & MASK for value in counter), 0, 0, 0][:4]
+    key = np.array([seed & MASK, zlib.crc32(name.encode())], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array(words, dtype=np.uint64)))
 
 
 def seed_torch(seed: int, name: str, *counter: int) -> None:

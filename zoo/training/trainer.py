@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from zoo import weights
-from zoo.config import to_yaml
+from zoo.config import ConfigError, to_yaml
 from zoo.storage import replace_file
 from zoo.training.assemble import assemble, check_same_run, note_data
 from zoo.training.checkpoint import newest_valid, save_checkpoint
@@ -202,8 +202,10 @@ class Trainer:
         line.metrics("val", state.step, metrics)
         log.write(state.step, split="val", **metrics)
         if self.config.trainer.keep_best:
-            sign = 1 if self.objective.larger_is_better else -1
-            state.keep_if_best(sign * metrics[self.objective.headline])
+            headline, sign = self.objective.headline, 1 if self.objective.larger_is_better else -1
+            if headline not in metrics:
+                raise ConfigError(f"trainer.keep_best needs {headline!r}, but only {', '.join(metrics)} are measured")
+            state.keep_if_best(sign * metrics[headline])
 
     def _save(self, state: State, here: World) -> None:
         if self.out is not None and here.first:
