@@ -285,6 +285,12 @@ def test_a_matrix_of_many_classes_has_no_numbers_in_it():
     assert "data:image/png" in many
 
 
+def test_labels_in_a_plot_are_neither_markup_nor_mathematics():
+    drawing = confusion(3, ["$x^2$", "<b>", "日本"])
+    assert {"$x^2$", "&lt;b&gt;", "日本"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing.svg()))
+    assert drawing.png().startswith(PNG)
+
+
 def test_drawing_leaves_the_users_settings_alone():
     matplotlib.rcParams["lines.linewidth"] = 7.0
     try:

@@ -1,6 +1,7 @@
 """The loop: what may change without changing the weights, and what each option does."""
 
 import math
+import multiprocessing
 
 import pytest
 import torch
@@ -163,9 +164,10 @@ def test_clipping_bounds_the_step():
 
 def test_the_moving_average_is_the_average_and_is_what_is_delivered():
     run = trainer(Net(norm=True), steps=1, ema=0.9)
-    start = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    average = run.fit().model.state_dict()
-    end = run.model.state_dict()
+    start, trained = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}, run.model
+    result = run.fit()
+    average, end = result.model.state_dict(), trained.state_dict()
+    assert run.evaluate() == result.metrics
     weight = 1 - min(0.9, 1 / 10)
     for name in ("stem.weight", "norm.running_mean"):
         assert torch.allclose(average[name], start[name].lerp(end[name], weight))
@@ -187,6 +189,24 @@ def test_the_best_weights_on_the_validation_part_are_delivered(tmp_path):
     found = [event["accuracy"] for event in read_log(tmp_path / "run" / "log.jsonl") if event["split"] == "val"]
     assert max(found) > found[-1], "the last weights must not be the best, or the test shows nothing"
     assert run.evaluate("val")["accuracy"] == max(found)
+
+
+class Broken(Points):
+    """Data with a file that cannot be read."""
+
+    def fetch(self, indices, rngs):
+        if 7 in indices:
+            raise OSError("photo7.png: not an image")
+        return super().fetch(indices, rngs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_while_reading_data_ends_the_run_and_its_workers(workers):
+    clean = splits()
+    run = trainer(data=Splits(spec=clean.spec, train=Broken(clean.train.tensors), test=clean.test), workers=workers)
+    with pytest.raises(OSError, match=r"^photo7\.png: not an image$"):
+        run.fit()
+    assert multiprocessing.active_children() == []
 
 
 class Alternate(Classify):

@@ -75,15 +75,13 @@ def finetune(
 
     Example: zoo finetune runs/digits --data photos/ --out runs/photos
     """
-    from zoo.factory import provenance
     from zoo.training.run import RunConfig
     from zoo.training.trainer import Trainer
 
     values = _finetuning_values(model, data, words or [])
     trainer = Trainer(RunConfig.of(values, "finetune"), out=out, quiet=quiet)
-    renewed = _renew_head(trainer, provenance(values["model"]["name"]).labels)
     if not quiet and _speaks():
-        note("; ".join([str(trainer.model.load_report), *renewed]))
+        note(str(trainer.model.load_report))
     _run(trainer, out, resume)
 
 
@@ -216,20 +214,6 @@ def _check_labels(known: Sequence[str], given: Sequence[str]) -> None:
 
 def _few(labels: Sequence[str]) -> str:
     return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
-
-
-def _renew_head(trainer: "Trainer", before: Sequence[str]) -> list[str]:
-    """Draw the head anew where it knows as many classes as the data have, but others; says so."""
-    from zoo.training.random import seed_torch
-
-    labels, head = trainer.splits.spec.labels, getattr(trainer.model, "head", None)
-    if not before or len(before) != len(labels) or tuple(before) == tuple(labels) or head is None:
-        return []
-    seed_torch(trainer.config.trainer.seed, "head")
-    for module in head.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return [f"head drawn anew, for the classes {_few(labels)} instead of {_few(before)}"]
 
 
 def _run(trainer: "Trainer", out: Path, resume: bool) -> None:

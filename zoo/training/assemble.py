@@ -17,7 +17,7 @@ from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
-from zoo.weights import remember
+from zoo.weights import provenance_of, remember
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -115,9 +115,25 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
         seed_torch(config.trainer.seed, "model")
         model = factory.create(name, **{**filled, **options})
+        _renew_head(model, spec.labels)
         section = {"name": name, **{k: v for k, v in options.items() if k not in known}}
     own = getattr(model, "config", None)
     return {**section, **({} if own is None else to_dict(own))}, model
+
+
+def _renew_head(model: nn.Module, labels: tuple[str, ...]) -> None:
+    """Draw a loaded head anew where it knows as many classes as the data have, but others; the report says so."""
+    report, before = getattr(model, "load_report", None), provenance_of(model).labels
+    if report is None or not before or not labels or before == labels:
+        return
+    if any(note.startswith("head") for note in report.adapted):
+        return
+    for module in model.get_submodule("head").modules():
+        reset: Any = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+    note = f"head drawn anew, for the classes {', '.join(labels[:5])} instead of {', '.join(before[:5])}"
+    vars(model)["load_report"] = replace(report, adapted=(*report.adapted, note))
 
 
 def _has_weights(name: str, options: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ is for (`random.py`), the order of samples is one of the step (`data/loader.py`)
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class Trainer:
                 log = Log(self.out / "log.jsonl" if self.out is not None and here.first else None, state.step)
                 self._train(state, here, flag, log, line)
                 metrics = self._finish(state, here, log, line)
-            return Result(state.exported(), metrics, state.step, self.out)
+            self.model = state.exported()
+            return Result(self.model, metrics, state.step, self.out)
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """The model's metrics on `train`, `val` or `test`, as the model is now.
@@ -141,24 +143,29 @@ class Trainer:
             here.rank, here.size, state.step, self.steps,
         )  # fmt: skip
         window = Window()
-        batches = training_batches(self.splits.train, plan, config.seed, data["workers"], here.device.type == "cuda")
-        while state.step < self.steps:
-            microbatches = [self._prepare(next(batches), here) for _ in range(config.accumulate)]
-            self._step(state, microbatches, here, window)
-            state.step += 1
-            if self._due(state.step, config.log_every):
-                facts = window.close(here, plan.global_batch)
-                line.step(state.step, facts["loss"], facts["samples_per_second"])
-                log.write(state.step, split="train", lr=self._rate(state), **facts)
-            stop = here.any(bool(flag.number))
-            if self.splits.val is not None and not stop and self._due(state.step, config.eval_every):
-                self._validate(self.splits.val, state, here, log, line)
-            if self._due(state.step, config.checkpoint_every) or stop:
-                self._save(state, here)
-            if stop:
-                saved = ", saved; --resume goes on" if self.out else ""
-                line.say(f"stopped by a signal at step {state.step}{saved}")
-                raise Interrupted(flag.number or 15)
+        pin = here.device.type == "cuda"
+        with closing(training_batches(self.splits.train, plan, config.seed, data["workers"], pin)) as batches:
+            while state.step < self.steps:
+                microbatches = [self._prepare(next(batches), here) for _ in range(config.accumulate)]
+                self._step(state, microbatches, here, window)
+                state.step += 1
+                if self._due(state.step, config.log_every):
+                    facts = window.close(here, plan.global_batch)
+                    line.step(state.step, facts["loss"], facts["samples_per_second"])
+                    log.write(state.step, split="train", lr=self._rate(state), **facts)
+                self._keep(state, here, flag, log, line)
+
+    def _keep(self, state: State, here: World, flag: Flag, log: Log, line: ProgressLine) -> None:
+        """Evaluate and save where it is time, and stop where a signal came."""
+        config, stop = self.config.trainer, here.any(bool(flag.number))
+        if self.splits.val is not None and not stop and self._due(state.step, config.eval_every):
+            self._validate(self.splits.val, state, here, log, line)
+        if self._due(state.step, config.checkpoint_every) or stop:
+            self._save(state, here)
+        if stop:
+            saved = ", saved; --resume goes on" if self.out else ""
+            line.say(f"stopped by a signal at step {state.step}{saved}")
+            raise Interrupted(flag.number or 15)
 
     def _due(self, step: int, every: int | None) -> bool:
         return step == self.steps or (every is not None and step % every == 0)

@@ -7,7 +7,7 @@ no batch is short, and a run can begin at any step, with any number of workers, 
 
 import functools
 import signal
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,19 +98,27 @@ class _Generators(Sequence[np.random.Generator]):
 
 @dataclass(frozen=True)
 class _Fetcher:
-    """The map-style data set that DataLoader wants, a whole microbatch at a time."""
+    """A split as DataLoader wants it, a whole microbatch at a time.
+
+    An error travels as a value: raised in a worker, it would arrive as the text of a traceback.
+    """
 
     split: Split
     seed: int
-    augment: bool
 
-    def __getitems__(self, samples: list[Sample]) -> Microbatch:
-        rngs = _Generators(self.seed, samples) if self.augment else None
-        return Microbatch(samples, self.split.fetch([index for _, index in samples], rngs))
+    def __getitems__(self, samples: list[Sample]) -> Microbatch | Exception:
+        try:
+            return Microbatch(samples, self.split.fetch(_indices(samples), _Generators(self.seed, samples)))
+        except Exception as error:
+            return error
 
 
-def _unchanged(microbatch: Microbatch) -> Microbatch:
-    return microbatch
+def _indices(samples: list[Sample]) -> list[int]:
+    return [index for _, index in samples]
+
+
+def _unchanged(fetched: Microbatch | Exception) -> Microbatch | Exception:
+    return fetched
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
@@ -119,10 +127,10 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def training_batches(split: Split, plan: Plan, seed: int, workers: int, pin: bool) -> Iterator[Microbatch]:
+def training_batches(split: Split, plan: Plan, seed: int, workers: int, pin: bool) -> Generator[Microbatch]:
     """This rank's microbatches, prepared ahead by `workers` processes, or in this one when there are none."""
     loader = DataLoader(
-        _Fetcher(split, seed, augment=True),  # pyright: ignore[reportArgumentType]
+        _Fetcher(split, seed),  # pyright: ignore[reportArgumentType]
         batch_sampler=plan,  # pyright: ignore[reportArgumentType]
         num_workers=workers,
         collate_fn=_unchanged,  # pyright: ignore[reportArgumentType] - a whole microbatch, not a list of samples
@@ -130,15 +138,23 @@ def training_batches(split: Split, plan: Plan, seed: int, workers: int, pin: boo
         generator=torch.Generator(),  # its base seed must not come from the generator that dropout uses
         pin_memory=pin,
     )
-    return iter(loader)
+    batches = iter(loader)
+    try:
+        for fetched in batches:
+            if isinstance(fetched, Exception):
+                raise fetched
+            yield fetched
+    finally:
+        if workers:  # they ignore SIGTERM, by which multiprocessing would end them when an error ends the run
+            batches._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def evaluation_batches(split: Split, batch_size: int, rank: int, ranks: int) -> Iterator[Microbatch]:
     """Every sample of a split exactly once over all ranks, in order and without augmentation."""
-    fetcher = _Fetcher(split, 0, augment=False)
     mine = range(rank, len(split), ranks)
     for begin in range(0, len(mine), batch_size):
-        yield fetcher.__getitems__([(-1, index) for index in mine[begin : begin + batch_size]])
+        samples = [(-1, index) for index in mine[begin : begin + batch_size]]
+        yield Microbatch(samples, split.fetch(_indices(samples), None))
 
 
 def select(batch: Mapping[str, Tensor], keys: Collection[str], device: torch.device) -> dict[str, Tensor]:
