@@ -1,5 +1,6 @@
 """The demonstration shows what its runs gave, whatever that is."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def known(tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     zoo.Trainer(zoo.RunConfig.of(values), out=folder / "run", quiet=True).fit()
     return folder / "run" / "model"
+
+
+def test_each_arm_has_the_learning_rate_that_measured_best():
+    measured = json.loads((ROOT / "benchmarks" / "few_shot.json").read_text())
+    assert {arm: float(lr) for arm, lr in measured["best"].items()} == few_shot.RATES
+    assert measured["steps"] == few_shot.STEPS
 
 
 def test_both_arms_learn_from_five_images_of_each_new_digit(known):

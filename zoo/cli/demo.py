@@ -193,7 +193,7 @@ def train_gpt(console: Console, folder: Path, config: Path) -> Run:
     zoo.Trainer(zoo.RunConfig.read(config, [f"data.path={text}", *GPT_CHANGES]), out=fresh(folder)).fit()
     run = read_run(folder)
     console.print(f"{measured('bits_per_byte', run.final[1]['bits_per_byte'])} bits per byte. It writes:\n")
-    console.print(results.continuation(run.model, "    def ", 300), style="cyan", markup=False)
+    console.print(results.continuation(run.model, "    def ", 300), style="cyan", markup=False, soft_wrap=True)
     return run
 
 
