@@ -26,9 +26,9 @@ GRID = (1e-3, 3e-3, 1e-2, 2e-2, 3e-2)
 SEEDS = range(100, 108)  # the demonstration's own are 0 to 4
 
 
-def held_out(known: torch.nn.Module, seed: int) -> Splits:
+def held_out(source: Path, seed: int) -> Splits:
     """Shots to learn from, and all other training images of their digits in place of the test part."""
-    section = few_shot.shots(known, seed)
+    section = few_shot.shots(source, seed)
     few = load_data(section)
     everything: Any = load_data({**section, "per_class": None}).train
     picked = few_of_each(everything.targets.numpy(), few_shot.SHOTS, seed)
@@ -41,12 +41,13 @@ def main() -> int:
     """Try every rate, and write what each gave."""
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "old"
-        zoo.Trainer(few_shot.old_digits(CONFIG), out=source, quiet=True).fit()
-        known = zoo.load(source / "model")
+        out = Path(folder) / "old"
+        zoo.Trainer(few_shot.old_digits(CONFIG), out=out, quiet=True).fit()
         for arm in few_shot.RATES:
             for lr in GRID:
-                values = [few_shot.new_digits(arm, source / "model", seed, lr, held_out(known, seed)) for seed in SEEDS]
+                values = [
+                    few_shot.new_digits(arm, out / "model", seed, lr, held_out(out / "model", seed)) for seed in SEEDS
+                ]
                 found.setdefault(arm, {})[str(lr)] = [round(value, 4) for value in values]
                 sys.stdout.write(f"{arm:>14}  lr {lr:<6} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}\n")
                 sys.stdout.flush()

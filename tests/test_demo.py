@@ -51,12 +51,11 @@ def test_each_arm_has_the_learning_rate_that_measured_best():
 
 
 def test_both_arms_learn_from_five_images_of_each_new_digit(known):
-    model = zoo.load(known)
-    data = load_data(few_shot.shots(model, 3))
+    data = load_data(few_shot.shots(known, 3))
     batch = data.train.fetch(range(len(data.train)), None)
     assert torch.bincount(batch["target"]).tolist() == [few_shot.SHOTS] * 5
     assert data.spec.labels == ("5", "6", "7", "8", "9")
-    assert list(data.spec.mean) == pytest.approx(list(model.provenance.preprocessing["mean"]))
+    assert list(data.spec.mean) == pytest.approx(list(zoo.load(known).provenance.preprocessing["mean"]))
 
 
 def test_learning_rates_are_chosen_on_images_that_are_neither_shots_nor_tested(known, monkeypatch):
@@ -64,7 +63,7 @@ def test_learning_rates_are_chosen_on_images_that_are_neither_shots_nor_tested(k
     monkeypatch.delitem(sys.modules, "few_shot", raising=False)
     import few_shot as benchmark
 
-    held = benchmark.held_out(zoo.load(known), 100)
+    held = benchmark.held_out(known, 100)
     assert not set(benchmark.SEEDS) & set(demo.SEEDS)
     assert len(held.train) + len(held.test) == len(load_data({"name": "digits", "classes": few_shot.NEW}).train)
     shots, others = ({image.numpy().tobytes() for image in part.images} for part in (held.train, held.test))

@@ -71,7 +71,7 @@ def test_the_order_of_the_vocabulary_does_not_matter():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": -1.0}, "temperature -1.0 is negative"),
+        ({"temperature": -1.0}, "temperature -1.0 is not in"),
         ({"temperature": 1.0, "top_k": 0}, "top_k 0 leaves no token"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p 0.0 is not in"),
         ({"temperature": 1.0, "top_p": 1.5}, "top_p 1.5 is not in"),

@@ -19,9 +19,14 @@ from zoo.training.checkpoint import checkpoints, load_checkpoint
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("ZOO_KILLS", "3"))
 RUNS = {
-    "digits": ["configs/resnet/resnet20-digits.yaml", "trainer.epochs=null", "trainer.steps=90", "trainer.ema=0.99"],
-    "gan": ["configs/gan/gan-digits.yaml", "trainer.steps=90", "objective.features=null"],
-    "gpt": ["configs/gpt2/gpt2-stdlib.yaml", "trainer.steps=60"],
+    "digits": [
+        "configs/resnet/resnet20-digits.yaml",
+        "trainer.epochs=null",
+        f"trainer.steps={30 * KILLS}",
+        "trainer.ema=0.99",
+    ],
+    "gan": ["configs/gan/gan-digits.yaml", f"trainer.steps={40 * KILLS}", "objective.features=null"],
+    "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 
 

@@ -13,7 +13,7 @@ def test_the_readme_s_examples_run_in_order(tmp_path):
     names = {"folder": str(tmp_path / "model")}
     example = doctest.DocTestParser().get_doctest("\n".join(blocks), names, "README", "README.md", 0)
     output: list[str] = []
-    result = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL).run(example, out=output.append)
+    result = doctest.DocTestRunner().run(example, out=output.append)
     assert result.failed == 0, "".join(output)
 
 

@@ -220,7 +220,7 @@ def few_shot_part(accuracies: Mapping[str, Sequence[float]]) -> Part:
     """The comparison as points, one per draw of the images, and as a table."""
     groups = [(arm, [100 * value for value in values]) for arm, values in accuracies.items()]
     drawing = plots.draw("few-shot accuracy", plots.points, groups, "test accuracy in %", size=(11, 2))
-    body = page.join([page.figure(drawing), page.table(comparison_header(), comparison_rows(accuracies))])
+    body = page.join([page.wide(page.figure(drawing)), page.table(comparison_header(), comparison_rows(accuracies))])
     lead = (
         f"A ResNet-20 trained on the digits 0 to 4 learns 5 to 9 from {few_shot.SHOTS} labelled images of each; "
         f"beside it, one from random weights. Both see the same images for {few_shot.STEPS} steps, each at the rate "

@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 import zoo
+from zoo.factory import provenance
 from zoo.training.data import Splits
-from zoo.weights import provenance_of
 
 OLD, NEW = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]
 SHOTS = 5
@@ -41,23 +38,21 @@ def new_digits(arm: str, source: Path, seed: int, lr: float, data: Splits | None
         lr: the learning rate.
         data: other shots and test images.
     """
-    known = zoo.load(source)
-    torch.manual_seed(seed)
-    model: Any = known if arm == "fine-tuned" else zoo.create("resnet20", in_channels=1)
-    model.reset_classifier(len(NEW))
-    values = {
-        "model": {"name": "resnet20"},
-        "data": shots(known, seed),
-        "optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.01},
-        "schedule": {"name": "cosine", "warmup": 0.1},
-        "trainer": {"steps": STEPS, "seed": seed},
-    }
-    return zoo.Trainer(zoo.RunConfig.of(values), model=model, data=data, quiet=True).fit().metrics["accuracy"]
+    config = zoo.RunConfig.of(
+        {
+            "model": f"local-dir:{source}" if arm == "fine-tuned" else "resnet20",
+            "data": shots(source, seed),
+            "optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.01},
+            "schedule": {"name": "cosine", "warmup": 0.1},
+            "trainer": {"steps": STEPS, "seed": seed},
+        }
+    )
+    return zoo.Trainer(config, data=data, quiet=True).fit().metrics["accuracy"]
 
 
-def shots(known: nn.Module, seed: int) -> dict[str, Any]:
-    """The data section for some images of each new digit, normalised as the known model's were."""
-    stored = provenance_of(known).preprocessing or {}
+def shots(source: Path, seed: int) -> dict[str, Any]:
+    """The data section for some images of each new digit, normalised as the source's were."""
+    stored = provenance(f"local-dir:{source}").preprocessing or {}
     return {
         "name": "digits", "classes": NEW, "per_class": SHOTS, "subset_seed": seed, "shift": 1,
         "mean": list(stored["mean"]), "std": list(stored["std"]), "batch_size": SHOTS * len(NEW),

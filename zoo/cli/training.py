@@ -126,14 +126,14 @@ def evaluate(
 
 def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "RunConfig":
     """The run's own config, or one made for the data; a length is asked for by all, and used by none here."""
-    from zoo.config import merge, parse_overrides, read_yaml
+    from zoo.config import merge, parse_overrides
     from zoo.training.data.locate import locate
     from zoo.training.run import RunConfig
 
     folder = Path(model)
     values: dict[str, Any] = {"trainer": {"steps": 1}}
     if is_run(folder):
-        values = read_yaml(folder / "config.yaml")
+        values = dict(_sections(folder / "config.yaml"))
     elif data is None:
         raise ValueError(f"{model} is no run, so it does not say on which data; add --data WHAT")
     if data is not None:
@@ -196,6 +196,10 @@ def _normalised_alike(values: dict[str, Any]) -> dict[str, Any]:
     stored = provenance(values["model"]["name"]).preprocessing or {}
     statistics = {key: stored[key] for key in ("mean", "std") if stored.get(key)}
     options = {field.name for field in dataclasses.fields(DATA_SETS.find(section["name"]).config)}
+    if "image_size" in options and "in_channels" in options and statistics:  # photos, which can take any form
+        form = {"image_size": stored.get("image_size"), "in_channels": len(statistics["mean"])}
+        section = {**{key: value for key, value in form.items() if value is not None}, **section}
+        values = {**values, "data": section}
     if not statistics or not set(statistics) <= options or {"mean", "std", "normalize"} & set(section):
         return values
     if len(load_data(section).spec.mean) != len(statistics["mean"]):  # other channels, so the stem changes too

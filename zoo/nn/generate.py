@@ -6,6 +6,7 @@ for attention, a hidden state for a recurrence. A model class gets its verbs by 
 `generate = generate` and `stream = stream`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,8 +97,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn from, and what would silently do nothing."""
-        if self.temperature < 0:
-            raise ValueError(f"temperature {self.temperature} is negative; 0 takes the likeliest token, 1 samples")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(
+                f"temperature {self.temperature} is not in [0, inf); 0 takes the likeliest token, 1 samples"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k {self.top_k} leaves no token; give at least 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:

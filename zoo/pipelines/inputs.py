@@ -101,7 +101,7 @@ def _photo(path: Path, wanted: Wanted) -> Tensor:
     """(channels, size, size), as in training."""
     if wanted.transform is None or wanted.shape[0] not in (1, 3):
         raise ValueError(f"{path}: photos have 1 or 3 channels, but this model takes {wanted.shape}; give a .npy array")
-    return wanted.transform(open_image(path))
+    return wanted.transform(open_image(path).convert("L" if wanted.shape[0] == 1 else "RGB"))
 
 
 def _from_array(path: Path, wanted: Wanted) -> Tensor:

@@ -96,6 +96,11 @@ def figure(drawing: Drawing, caption: str = "") -> Html:
     return tag("figure", Html(svg), tag("figcaption", caption) if caption else None)
 
 
+def wide(piece: Html) -> Html:
+    """Something that is moved sideways where the window is too narrow for it."""
+    return tag("div", piece, class_="scroll")
+
+
 def side_by_side(*pieces: Html) -> Html:
     """Pieces that share the width where that is enough for them."""
     return tag("div", *pieces, class_="row")
@@ -112,13 +117,10 @@ def facts(values: Mapping[str, Any]) -> Html:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Piece]]) -> Html:
-    """A table; cells that are numbers in the first row's sense are aligned by the stylesheet."""
+    """A table."""
     body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
-    return tag(
-        "div",
-        tag("table", tag("thead", tag("tr", *(tag("th", word) for word in header))), tag("tbody", *body)),
-        class_="scroll",
-    )
+    head = tag("thead", tag("tr", *(tag("th", word) for word in header)))
+    return wide(tag("table", head, tag("tbody", *body)))
 
 
 def bars(values: Sequence[tuple[str, float, str]]) -> Html:

@@ -204,10 +204,11 @@ def pictures(figure: "Figure", images: Sequence[np.ndarray], captions: Sequence[
     columns = min(8, len(images))
     grid = figure.subplots(-(-len(images) // columns), columns, squeeze=False).flatten()
     for axes in grid:
-        axes.set_axis_off()
+        axes.spines[:].set_visible(False)
+        axes.set(xticks=[], yticks=[])
     for axes, image, caption in zip(grid, images, captions, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(caption, loc="center", y=-0.02, va="top", fontsize=8, fontweight="normal")
+        axes.set_xlabel(caption, fontsize=8)
 
 
 def scatter(figure: "Figure", truth: np.ndarray, predicted: np.ndarray) -> None:

@@ -43,7 +43,9 @@ def curves(run: Run) -> Part:
         for key in keys
     ]
     together = plots.draw("curves", plots.curves, run.history, keys, size=(3.7 * len(keys), 2.9))
-    return Part((Section("Training", page.in_columns(*panels)),), {"curves.png": together.png()})
+    smoothed = run.config.objective.get("label_smoothing")
+    lead = "The training loss includes label smoothing, the others do not." if smoothed else ""
+    return Part((Section("Training", page.in_columns(*panels), lead),), {"curves.png": together.png()})
 
 
 def classifier(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:

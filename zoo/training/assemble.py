@@ -208,8 +208,9 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"{out} is a file; give a folder for the run")
     path = out / "config.yaml"
     if not resume:
-        what = "already holds a run; add --resume to go on with it" if path.exists() else "is not empty"
-        raise ConfigError(f"{out} {what}, or choose another --out")
+        if not path.exists():
+            raise ConfigError(f"{out} is not empty, and no run; choose another --out")
+        raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
     if not path.exists():
         return
     before, now = _flat(read_yaml(path)), _flat(to_dict(config))

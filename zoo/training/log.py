@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
     """The events of a log; a line that a crash cut off is passed over."""
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
@@ -100,6 +100,10 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line that matters also to those who want no progress."""
+        Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
     def metrics(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Print what an evaluation found."""

@@ -48,6 +48,10 @@ class OptimizerConfig:
         """Refuse what cannot train."""
         if self.lr < 0:
             raise ValueError(f"lr {self.lr} is negative; give a number >= 0")
+        if self.weight_decay < 0 or self.eps <= 0:
+            raise ValueError(f"weight_decay {self.weight_decay} must be >= 0, and eps {self.eps} positive")
+        if not all(0 <= value < 1 for value in (*self.betas, self.momentum)):
+            raise ValueError(f"betas {self.betas} and momentum {self.momentum} must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay {self.layer_decay} is not in (0, 1]")
 
@@ -108,7 +112,7 @@ class TrainerConfig:
         for name in ("accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
-        for name in ("steps", "epochs", "checkpoint_every", "eval_every", "log_every", "eval_batch_size"):
+        for name in ("steps", "epochs", "checkpoint_every", "eval_every", "log_every", "eval_batch_size", "clip_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value} is not positive")

@@ -15,7 +15,7 @@ from torch import nn
 
 from zoo import weights
 from zoo.config import ConfigError, to_yaml
-from zoo.storage import replace_file
+from zoo.storage import DamagedFile, replace_file
 from zoo.training.assemble import assemble, check_same_run, note_data
 from zoo.training.checkpoint import newest_valid, save_checkpoint
 from zoo.training.data import Split, Splits
@@ -100,9 +100,11 @@ class Trainer:
                 found = newest_valid(self.out / "checkpoints", damaged)
                 if found is not None:
                     state.load(*found)
+                elif damaged:
+                    raise DamagedFile(f"no checkpoint is whole: {damaged[0]}; begin anew with another --out")
             with ProgressLine(self.steps, state.step, quiet) as line:
-                for text in damaged:
-                    line.say(f"skipped a damaged checkpoint: {text}")
+                for text in damaged if here.first else ():
+                    line.warn(f"skipped a damaged checkpoint: {text}")
                 if resume:
                     line.say(f"resumed at step {state.step}" if state.step else "nothing was saved yet; starting anew")
                 here.barrier()

@@ -34,7 +34,7 @@ def open_image(path: str | Path) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OSError(f"{path}: not a readable image, or damaged ({reason})") from None
     if image.mode.startswith(("I", "F")):
-        raise OSError(f"{path}: mode {image.mode} has more than 8 bits per channel; convert it to 8")
+        raise ValueError(f"{path}: mode {image.mode} has more than 8 bits per channel; convert it to 8")
     return image
 
 
