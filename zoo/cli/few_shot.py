@@ -12,7 +12,7 @@ SHOTS = 5
 """Labelled images of each new digit."""
 STEPS = 60
 """So long learns either arm, from all the shots at once."""
-RATES = {"fine-tuned": 0.003, "from scratch": 0.02}
+RATES = {"fine-tuned": 0.003, "from scratch": 0.01}
 """The learning rate that is best for each arm on training images that are no shots: see `benchmarks/few_shot.py`."""
 EPOCHS = 30
 """So long the old digits are learnt, of which there are many images."""
