@@ -85,8 +85,8 @@ class Trainer:
             resume: go on from the newest valid checkpoint in `out`; where there is none, begin.
 
         Raises:
-            FileExistsError: `out` holds a run and `resume` is not set.
-            ConfigError: the run in `out` was begun with another config.
+            ConfigError: `out` holds a run and `resume` is not set, or one that was begun with another config.
+            DamagedFile: there are checkpoints, but none is whole.
             FloatingPointError: too many steps in a row had a gradient that is not finite.
             Interrupted: SIGTERM or SIGINT came; a checkpoint was saved.
         """
@@ -176,7 +176,7 @@ class Trainer:
         """Drop what nobody reads, and move the rest to the device."""
         return microbatch._replace(batch=select(microbatch.batch, self._wanted, here.device))
 
-    def _step(self, state: State, microbatches: list[Microbatch], here: World, window: "Window") -> None:
+    def _step(self, state: State, microbatches: list[Microbatch], here: World, window: Window) -> None:
         """Every phase that is due at this step, then the moving average."""
         share = factor(self.config.schedule, state.step, self.steps)
         state.train_mode()
