@@ -22,20 +22,6 @@ ROOT = Path(__file__).parents[1]
 TINY = "{name: resnet, depths: [1, 1], block: basic, width: 8, stem: small}"
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command that must succeed; returns what it put on standard output."""
-
-    def call(*words):
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert code == 0, captured.err
-        return captured.out
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a finished run, `digits`, and its config."""
@@ -151,6 +137,13 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
     zoo.config(model, **{key: value for key, value in config.model.items() if key != "name"})
 
 
+@pytest.mark.parametrize(("data", "goal"), [("diabetes", "regression"), ("wine", "classification")])
+def test_a_created_config_learns_what_the_data_have(data, goal, run, tmp_path, no_report):
+    (tmp_path / "config.yaml").write_text(run("create-config", "mlp", "--data", data))
+    assert RunConfig.read(tmp_path / "config.yaml").objective["name"] == goal
+    run("train", tmp_path / "config.yaml", "trainer.steps=1", "--out", tmp_path / "run", "-q")
+
+
 def test_training_leaves_what_was_promised(folder):
     run = folder / "digits"
     assert {path.name for path in run.iterdir()} >= {"config.yaml", "log.jsonl", "checkpoints", "model", "report.html"}
@@ -246,6 +239,11 @@ def test_predict_reads_images_and_folders_of_them(folder, run, tmp_path):
     found = json.loads(run("predict", folder / "digits", tmp_path, "--json"))
     assert [answer["input"] for answer in found] == [str(tmp_path / f"{index}.png") for index in range(3)]
     assert [a["confidence"] for a in found] == pytest.approx([e["confidence"] for e in expected], abs=0.02)
+    for mode in ("RGB", "RGBA", "P", "LA"):  # a grey picture in any of its forms
+        Image.open(tmp_path / "1.png").convert(mode).save(tmp_path / f"{mode}.png")
+        (answer,) = json.loads(run("predict", folder / "digits", tmp_path / f"{mode}.png", "--json"))
+        assert answer["label"] == expected[1]["label"]
+        assert answer["confidence"] == pytest.approx(expected[1]["confidence"], abs=1e-3)
     table = run("predict", folder / "digits", tmp_path / "1.png").splitlines()
     assert table[0].split() == ["INPUT", "LABEL", "CONFIDENCE", "NEXT"]
     assert table[1].split()[1] == found[1]["label"]

@@ -44,6 +44,7 @@ def made(tmp_path_factory):
     (base / "unfinished").mkdir()
     (base / "unfinished" / "config.yaml").write_text(CONFIG)
     (base / "empty").mkdir()
+    np.save(base / "number.npy", np.float64(3))
     (base / "noise.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing of the kind")
     (base / "rows.csv").write_text("1,2,3\n")
     np.save(base / "colour.npy", np.zeros((2, 3, 8, 8), dtype=np.float32))
@@ -110,11 +111,26 @@ REQUESTS = {
     "no such part": (["evaluate", "run", "--split", "val"], ["val", "test"]),
     "weights that are not there": (["finetune", "resnet18", "--data", "digits", "--out", "x"], ["resnet18", "weights"]),
     "two configs": (["finetune", "run", "ok.yaml", "ok.yml", "--data", "digits", "--out", "x"], ["ok.yml"]),
+    "a model that is no name": (["train", "ok.yaml", "model.name=[1]", "--out", "x"], ["model.name", "text", "[1]"]),
+    "images where rows are wanted": (["create-config", "resnet18", "--data", "wine"], ["'image'", "features"]),
+    "text where rows are wanted": (["create-config", "mlp", "--data", "text"], ["'features'", "tokens"]),
+    "photos that are not there": (["create-config", "gan", "--data", "no/where"], ["no/where"]),
+    "a rate": (["train", "ok.yaml", "optimizer.lr=-1", "--out", "x"], ["lr -1.0", ">= 0"]),
+    "a decay": (["train", "ok.yaml", "optimizer.weight_decay=-1", "--out", "x"], ["weight_decay -1.0"]),
+    "an eps": (["train", "ok.yaml", "optimizer.eps=0", "--out", "x"], ["eps 0.0"]),
+    "betas": (["train", "ok.yaml", "optimizer.betas=[0.9, 1]", "--out", "x"], ["betas (0.9, 1.0)", "[0, 1)"]),
+    "a momentum": (["train", "ok.yaml", "optimizer.momentum=1.5", "--out", "x"], ["momentum 1.5"]),
+    "a norm": (["train", "ok.yaml", "trainer.clip_norm=-1", "--out", "x"], ["clip_norm -1.0"]),
+    "no length": (["train", "ok.yaml", "trainer.steps=0", "--out", "x"], ["steps 0"]),
+    "a temperature": (["generate", "gpt2", "a", "--temperature", "nan"], ["temperature nan", "[0, inf)"]),
+    "an endless temperature": (["generate", "gpt2", "a", "--temperature", "inf"], ["temperature inf"]),
+    "a share": (["generate", "gpt2", "a", "--top-p", "nan"], ["top_p nan"]),
     "a data set to start from": (["create-config", "resnet18", "--data", "digitz"], ["digitz", "digits"]),
     "no input": (["predict", "run", "nothing.png"], ["nothing.png"]),
     "no images": (["predict", "run", "empty"], ["empty", "no image"]),
     "channels": (["predict", "run", "colour.npy"], ["(2, 3, 8, 8)", "(1, 8, 8)"]),
     "a range": (["predict", "run", "loud.npy"], ["16", "[0, 1]"]),
+    "no array": (["predict", "run", "number.npy"], ["number.npy", "shape ()", "(1, 8, 8)"]),
     "no numbers": (["predict", "run", "nan.npy"], ["nan.npy", "NaN"]),
     "rows for a model of images": (["predict", "run", "rows.csv"], ["rows.csv", "images"]),
     "arrays without names": (["predict", "run", "two.npz"], ["two.npz", "'image'"]),
@@ -167,6 +183,33 @@ def test_verify_names_every_damaged_file(fail, made, tmp_path):
     assert code == 1
     assert all(name in line for name in ("state.safetensors", "state.json", "config.json"))
     assert "step-00000002" not in line
+
+
+@pytest.mark.parametrize("name", ["config.json", "zoo.json"])
+def test_a_model_that_lacks_a_file_is_damaged_and_not_absent(name, fail, made, tmp_path):
+    copy = shutil.copytree(made / "run", tmp_path / "copy")
+    (copy / "model" / name).unlink()
+    for words in (["evaluate", copy], ["predict", copy / "model", made / "loud.npy"], ["runs", "verify", copy]):
+        code, line = fail(*words)
+        assert code == 1, line
+        assert name in line
+
+
+def test_one_broken_run_does_not_hide_the_others(made, tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        shutil.copytree(made / "run", tmp_path / name)
+    (tmp_path / "a" / "config.yaml").write_bytes(b"\xff")
+    with (tmp_path / "b" / "log.jsonl").open("ab") as log:
+        log.write(b'\xff\xfe{"step": 9')
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    states = [line.split()[-3:] for line in captured.out.splitlines()[1:]]
+    assert ["unreadable" in captured.out.splitlines()[i] for i in (1, 2, 3)] == [True, False, False], states
+    assert captured.err.startswith(f"warning: {tmp_path / 'a' / 'config.yaml'}")
+    assert main(["runs", "list", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [run["problem"] is None for run in listed] == [False, True, True]
+    assert [run["step"] for run in listed] == [0, 2, 2]
 
 
 def _damage(path, how):

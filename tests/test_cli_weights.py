@@ -6,18 +6,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import zoo
-from zoo.cli import main
 from zoo.training.run import RunConfig
 from zoo.weights import remember
 
 SAYS = {"mean": (0.3,), "std": (0.4,), "image_size": 8}
 
 
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command in a world where resnet20 has the weights `mine`; returns what it put on standard output."""
+@pytest.fixture(autouse=True)
+def mine(tmp_path, monkeypatch):
+    """A world where resnet20 has the weights `mine`."""
     torch.manual_seed(0)
     model = zoo.create("resnet20", in_channels=1, num_classes=10)
     remember(model, labels=tuple("0123456789"), preprocessing=SAYS)
@@ -29,15 +29,6 @@ def run(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.weights.cards.CARDS", tmp_path / "cards")
     monkeypatch.setattr("zoo.weights.cards.PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
-
-    def call(*words):
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert code == 0, captured.err
-        return captured.out
-
-    return call
 
 
 def test_weights_are_listed_with_licence_and_metrics(run):
@@ -92,3 +83,19 @@ def test_a_config_for_fine_tuning_gives_way_to_the_words_on_the_line(section, ke
     config = RunConfig.read(tmp_path / "ft" / "config.yaml")
     assert (config.model["name"], config.data["name"]) == ("resnet20.mine", "digits")
     assert {key: config.data[key] for key in kept} == kept
+
+
+@pytest.mark.parametrize("asked", [{}, {"image_size": 16, "in_channels": 3}], ids=["as the weights", "as asked"])
+def test_photos_take_the_form_that_the_weights_expect(asked, run, tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(5):
+            pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    words = [f"data.{key}={value}" for key, value in asked.items()]
+    run("finetune", "resnet20", *words, "--data", tmp_path / "photos", "trainer.steps=1", "--out", tmp_path / "x", "-q")
+    config = RunConfig.read(tmp_path / "x" / "config.yaml")
+    expected = {"image_size": 8, "in_channels": 1, **asked}
+    assert {key: config.data[key] for key in expected} == expected
+    assert config.model["in_channels"] == expected["in_channels"]
+    assert (tuple(config.data["mean"]) == SAYS["mean"]) == (not asked)

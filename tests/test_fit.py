@@ -6,18 +6,14 @@ import struct
 import pytest
 import torch
 from safetensors.torch import save_file
-from toy_zoo import Toy, ToyConfig, architecture, registered
+from toy_zoo import Toy, ToyConfig
 
 import zoo
 from zoo.storage import DamagedFile
 from zoo.weights.fit import MismatchError, adapt_channels
 from zoo.weights.tensors import DTYPES, MAX_HEADER, read_header
 
-
-@pytest.fixture(autouse=True)
-def toy():
-    with registered(architecture()):
-        yield
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 @pytest.fixture

@@ -111,6 +111,28 @@ DAMAGES = {
 }
 
 
+def test_a_log_of_damaged_bytes_is_gone_on_with(tmp_path):
+    with pytest.raises(Crash):
+        crash_at(trainer(out=tmp_path, steps=8, log_every=1, checkpoint_every=3), 3).fit()
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"step": 2, \xff\xfe\n[1]\n')
+    trainer(out=tmp_path, steps=8, log_every=1, checkpoint_every=3).fit(resume=True)
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["split"] == "train"] == list(range(1, 9))
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path):
+    trainer(out=tmp_path, steps=6, checkpoint_every=2).fit()
+    found = checkpoints(tmp_path / "checkpoints")
+    before = (tmp_path / "log.jsonl").read_bytes()
+    for folder in found:
+        flip(folder / "state.safetensors")
+    with pytest.raises(DamagedFile, match=rf"no checkpoint is whole: .*{found[0].name}.*another --out"):
+        trainer(out=tmp_path, steps=6, checkpoint_every=2).fit(resume=True)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+    assert checkpoints(tmp_path / "checkpoints") == found
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage, capfd):
     trainer(out=tmp_path / "whole", steps=6, checkpoint_every=2).fit()

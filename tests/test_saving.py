@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toy_zoo import Toy, ToyConfig, architecture, registered, same_state
+from toy_zoo import Toy, ToyConfig, same_state
 
 import zoo
 from zoo import weights
@@ -18,10 +18,7 @@ from zoo import weights
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def toy():
-    with registered(architecture()):
-        yield
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 @pytest.fixture

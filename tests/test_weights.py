@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_zoo import Toy, ToyConfig, architecture, edit_config, registered, same_state, sign
+from toy_zoo import Toy, ToyConfig, edit_config, same_state, sign
 
 import zoo
 from zoo import weights
@@ -21,10 +21,7 @@ from zoo.weights.fit import MismatchError
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def toy():
-    with registered(architecture()):
-        yield
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """From a name to a model: `create`, and what can be asked about names without building one."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ def create(
     """
     if pretrained and (weights is not None or not isinstance(name, str)):
         raise ValueError("pretrained=True is for a name without weights=; leave one of them out")
+    if not isinstance(weights, str | os.PathLike | None):
+        raise TypeError(
+            f"weights must be the path of a file or folder, got {type(weights).__name__}; see load_state_dict"
+        )
     if endpoint is not None:
         raise ValueError(f"endpoint={endpoint!r} is for names that begin with {HUB}, which this version cannot load")
     load = weights is None and pretrained is not False
@@ -240,6 +245,8 @@ def list_models(
     Raises:
         ValueError: no model has such a task.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be text such as 'resnet*', got {pattern!r}")
     architectures = ARCHITECTURES.records().values()
     tasks = {architecture.task for architecture in architectures}
     if task is not None and task not in tasks:

@@ -35,7 +35,9 @@ def create_name(model: str) -> str:
     folder = Path(model)
     if is_run(folder) and not (folder / "model").is_dir():
         raise FileNotFoundError(f"{model}: this run has no model yet, for it has not ended; go on with --resume")
-    return f"local-dir:{model}" if is_run(folder) or (folder / "config.json").is_file() else model
+    from zoo.weights import holds_model
+
+    return f"local-dir:{model}" if is_run(folder) or holds_model(folder) else model
 
 
 def is_run(folder: Path) -> bool:

@@ -30,21 +30,27 @@ def list_runs(
             run["model"],
             run["data"],
             f"{run['step']}/{run['steps']}",
-            "finished" if run["finished"] else "unfinished",
+            "unreadable" if run["problem"] else "finished" if run["finished"] else "unfinished",
             ", ".join(f"{name} {value:.4g}" for name, value in run["metrics"].items() if value is not None),
         )
         for run in found
     ]
     print_table(["RUN", "MODEL", "DATA", "STEP>", "STATE", "METRICS"], rows)
+    for run in found:
+        if run["problem"]:
+            note(f"warning: {run['problem']}")
 
 
 def _summary(run: Path) -> dict[str, Any]:
     from zoo.config import read_yaml
     from zoo.training.log import read_log
 
-    config = read_yaml(run / "config.yaml")
-    log = run / "log.jsonl"
-    events = list(read_log(log)) if log.is_file() else []
+    config, events, problem = None, [], None
+    try:
+        config = read_yaml(run / "config.yaml")
+        events = list(read_log(run / "log.jsonl")) if (run / "log.jsonl").is_file() else []
+    except (OSError, ValueError) as error:  # this one is shown as unreadable, the others as ever
+        problem = str(error)
     measured = [event for event in events if event.get("split") in ("val", "test")]
     last = measured[-1] if measured else {}
     return {
@@ -56,6 +62,7 @@ def _summary(run: Path) -> dict[str, Any]:
         "finished": (run / "model").is_dir(),
         "split": last.get("split"),
         "metrics": {k: v for k, v in last.items() if k not in ("step", "time", "split")},
+        "problem": problem,
     }
 
 
@@ -84,14 +91,19 @@ def verify(
 
 
 def _verified(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder with a manifest, and what is wrong in it."""
+    """Every checkpoint and every model, and what is wrong in it."""
     from zoo.training.checkpoint import MANIFEST, checkpoints
 
     for checkpoint_folder in sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir()):
         for path in reversed(checkpoints(checkpoint_folder)):
             yield path, _problems(path, MANIFEST)
-        if (checkpoint_folder / "zoo.json").is_file():
+        if (checkpoint_folder / "zoo.json").is_file() or _is_model_of_run(checkpoint_folder):
             yield checkpoint_folder, _problems(checkpoint_folder, "zoo.json")
+
+
+def _is_model_of_run(folder: Path) -> bool:
+    """A run's model, also where its manifest is gone."""
+    return folder.name == "model" and is_run(folder.parent)
 
 
 def _problems(folder: Path, manifest: str) -> list[str]:

@@ -8,28 +8,29 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zoo.cli.output import note
 from zoo.config import to_yaml
 
 FROM_DATA = ("num_classes", "in_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
 WIDTH = 100
 
 
-def template(model: str, model_config: Any, task: str, data: Mapping[str, Any], what: str) -> str:
+def template(model: str, model_config: Any, goal: str, data: Mapping[str, Any], what: str) -> str:
     """The YAML text.
 
     Args:
         model: what goes into `model.name`.
         model_config: the config that the name stands for.
-        task: the architecture's.
+        goal: the objective's name.
         data: the data section that names the data.
         what: the user's word for the data.
     """
     from zoo.training.assemble import Loading
     from zoo.training.data import DATA_SETS
-    from zoo.training.objectives import DEFAULT, OBJECTIVES
+    from zoo.training.objectives import OBJECTIVES
     from zoo.training.run import OptimizerConfig, ScheduleConfig, TrainerConfig
 
-    objective = OBJECTIVES.find(DEFAULT[task]) if task in DEFAULT else None
+    objective = OBJECTIVES.find(goal)
     data_config = DATA_SETS.find(data["name"]).config
     lines = [
         f"# {model} on {what}. Train it: zoo train THIS.yaml --out runs/{data['name']}",
@@ -37,16 +38,54 @@ def template(model: str, model_config: Any, task: str, data: Mapping[str, Any], 
     ]
     lines += ["", "model:", *_options({"name": model}, model_config, skip=FROM_DATA)]
     lines += [f"  # From the data: {', '.join(name for name in FROM_DATA if hasattr(model_config, name))}."]
-    chosen = {**data, "batch_size": 64}
-    if task == "unconditional-image-generation":
-        chosen["normalize"] = "range"  # generators draw in [-1, 1]
-    lines += ["", "data:", *_options(chosen, Loading, data_config)]
-    if objective is not None:
-        lines += ["", "objective:", *_options({"name": objective.name}, objective.config)]
+    lines += ["", "data:", *_options({**data, "batch_size": 64}, Loading, data_config)]
+    lines += ["", "objective:", *_options({"name": objective.name}, objective.config)]
     lines += ["", "optimizer:", *_options({"name": "adamw", "lr": 1e-3}, OptimizerConfig)]
     lines += ["", "schedule:", *_options({"name": "cosine", "warmup": 0.05}, ScheduleConfig)]
     lines += ["", "trainer:", *_options({"steps": 1000, "seed": 0}, TrainerConfig, skip=("epochs",))]
     return "\n".join(lines) + "\n"
+
+
+def starting_data(data: Mapping[str, Any], task: str, model_config: Any) -> dict[str, Any]:
+    """The data section with what such a model asks of images: generators draw in [-1, 1], at sizes of their own."""
+    from zoo.training.data import DATA_SETS
+    from zoo.training.data.images import ImageOptions
+    from zoo.training.objectives import DEFAULT
+
+    section = {**data}
+    if DEFAULT.get(task) == "adversarial" and issubclass(DATA_SETS.find(data["name"]).config, ImageOptions):
+        section |= {"normalize": "range"}
+    if data["name"] == "image_folder" and hasattr(model_config, "image_size"):
+        section |= {"image_size": model_config.image_size}  # photos have none of their own
+    return section
+
+
+def objective_for(model: str, task: str, data: Mapping[str, Any]) -> str:
+    """The objective that suits a model and data, both of which are tried out; the model takes no memory.
+
+    Raises:
+        ConfigError: the two do not go together; the message names both.
+        OSError: the data cannot be read.
+    """
+    from zoo.training.assemble import assemble, load_data
+    from zoo.training.objectives import DEFAULT
+    from zoo.training.run import RunConfig, TrainerConfig
+
+    try:
+        splits = load_data(data)
+    except OSError as error:
+        if task not in DEFAULT:
+            raise
+        note(f"not tried out, for the data cannot be read: {error}")
+        return DEFAULT[task]
+    quantity = splits.spec.target_mean and DEFAULT.get(task) == "classification"
+    run = RunConfig(
+        model={"name": model, "pretrained": False, "device": "meta"},
+        data=data,
+        objective={"name": "regression"} if quantity else {},
+        trainer=TrainerConfig(steps=1),
+    )
+    return assemble(run, None, splits, None).config.objective["name"]
 
 
 def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:
@@ -54,7 +93,8 @@ def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = (
     for key, value in chosen.items():
         yield f"  {_line(key, value)}"
     for config in configs:
-        docs = field_docs(config if isinstance(config, type) else type(config))
+        kind = config if isinstance(config, type) else type(config)
+        docs = {name: text for base in reversed(kind.__mro__) for name, text in field_docs(base).items()}
         for field in dataclasses.fields(config):
             if field.name in chosen or field.name in skip:
                 continue

@@ -267,8 +267,10 @@ def create_config(
     Example: zoo create-config resnet20 --data digits > resnet20-digits.yaml
     """
     import zoo
-    from zoo.cli.template import template
+    from zoo.cli.template import objective_for, starting_data, template
     from zoo.training.data.locate import locate
 
     name = create_name(model)
-    typer.echo(template(name, zoo.config(name), zoo.describe(name).task, locate(data), data), nl=False)
+    task, config = zoo.describe(name).task, zoo.config(name)
+    section = starting_data(locate(data), task, config)
+    typer.echo(template(name, config, objective_for(name, task, section), section, data), nl=False)

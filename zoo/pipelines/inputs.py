@@ -110,7 +110,7 @@ def _from_array(path: Path, wanted: Wanted) -> Tensor:
     if values.dtype.kind not in "buif":
         raise ValueError(f"{path}: holds {values.dtype}, not numbers")
     white = 255.0 if wanted.is_image and values.dtype == np.uint8 else 1.0
-    rows = torch.from_numpy(values.astype(np.float32) / white)
+    rows = torch.from_numpy(np.asarray(values / np.float32(white), dtype=np.float32))
     fitted = _with_samples(rows, wanted)
     if fitted is None or not len(fitted):
         form = "(samples, channels, height, width)" if wanted.is_image else "(samples, columns)"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from zoo import weights
-from zoo.report.history import History, read_log
+from zoo.report.history import History, read_history
 from zoo.training.assemble import load_data
 from zoo.training.data import Splits
 from zoo.training.objectives import OBJECTIVES
@@ -64,7 +64,7 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     config = RunConfig.read(folder / "config.yaml")
-    history = read_log(folder / "log.jsonl")
+    history = read_history(folder / "log.jsonl")
     remarks, model, splits = [], None, None
     if history.damaged:
         lines = ", ".join(map(str, history.damaged))

@@ -1,10 +1,11 @@
-"""A run's log.jsonl as a table: one row per line that belongs to a split, damaged lines counted, events kept apart."""
+"""A run's log.jsonl as a table: one row per line that belongs to a split, damaged lines counted."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from zoo.training.log import read_log
 
 Row = Mapping[str, Any]
 
@@ -16,8 +17,6 @@ class History(NamedTuple):
 
     rows: tuple[Row, ...]
     """One per split and step, in that order; a resumed run's second account of a step replaces the first."""
-    events: tuple[Row, ...]
-    """Lines that tell of something else than a split: start, resume, checkpoint."""
     damaged: tuple[int, ...]
     """Numbers of the lines, from 1, that are not JSON objects: a crash in mid-write leaves one."""
 
@@ -35,38 +34,21 @@ class History(NamedTuple):
         """The final value of every metric of a split; empty where it was never evaluated."""
         return {key: self.column(split, key)[1][-1] for key in self.metrics(split)}
 
-    def event(self, key: str) -> Any:
-        """The newest value that an event gave for `key`, or None."""
-        return next((row[key] for row in reversed(self.events) if key in row), None)
 
-
-def read_log(path: str | Path) -> History:
+def read_history(path: str | Path) -> History:
     """Read a log.jsonl.
-
-    Args:
-        path: the file; each line should be a JSON object with `step`, `split`, `time` and metrics, or with `event`.
 
     Raises:
         OSError: it cannot be read.
     """
-    rows: dict[tuple[str, int], Row] = {}
-    events, damaged = [], []
-    lines = Path(path).read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:  # UnicodeDecodeError and JSONDecodeError are both
-            row = None
-        if not isinstance(row, dict):
-            damaged.append(number)
-        elif isinstance(row.get("split"), str) and isinstance(row.get("step"), int):
-            rows[row["split"], row["step"]] = row
-        else:
-            events.append(row)
-    ordered = tuple(rows[key] for key in sorted(rows, key=lambda key: (key[0], key[1])))
-    return History(ordered, tuple(events), tuple(damaged))
+    damaged: list[int] = []
+    events = [event for event in read_log(path, damaged) if _has_place(event)]
+    rows = {(event["split"], event["step"]): event for event in events}
+    return History(tuple(rows[key] for key in sorted(rows)), tuple(damaged))
+
+
+def _has_place(event: Row) -> bool:
+    return isinstance(event.get("split"), str) and isinstance(event.get("step"), int)
 
 
 def _is_finite(value: Any) -> bool:

@@ -153,18 +153,16 @@ def facts(run: Run) -> Part:
     trainer, data, history = run.config.trainer, run.config.data, run.history
     rows = history.rows
     speeds = history.column("train", "samples_per_second")[1]
-    ranks = history.event("ranks") or 1
     values = {
         "parameters": f"{sum(p.numel() for p in run.model.parameters()):,}" if run.model else None,
         "steps": f"{max((row['step'] for row in rows), default=0):,}",
         "time": duration(max((row.get("time") or 0 for row in rows), default=0)),
         "samples per second": f"{np.median(speeds):,.0f}" if speeds else None,
-        "global batch": f"{data.get('batch_size', 0) * trainer.accumulate * ranks:,}",
+        "global batch": f"{data.get('batch_size', 0) * trainer.accumulate:,} per process",
         "training samples": f"{len(run.splits.train):,}" if run.splits else None,
         "optimizer": f"{run.config.optimizer.name}, lr {run.config.optimizer.lr:g}",
         "precision": trainer.precision,
         "seed": trainer.seed,
-        **(history.event("versions") or {}),
     }
     body = page.facts({name: value for name, value in values.items() if value is not None})
     return Part((Section("Facts", page.join([body, *map(page.note, run.remarks)])),))

@@ -61,11 +61,11 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     section, splits = _data(config.data, data)
     named, model = _model(config, model, splits.spec)
     goal, objective = _objective(config.objective, objective, model, splits.spec)
-    arguments = _check_fit(model, splits.spec, objective)
+    _check_sizes(model, splits.spec)
     resolved = replace(
         config, data=section, model=named, objective=goal, trainer=_lengths(config.trainer, section, len(splits.train))
     )
-    return Parts(resolved, model, splits, objective, arguments)
+    return Parts(resolved, model, splits, objective, tuple(inspect.signature(model.forward).parameters))
 
 
 def note_data(model: nn.Module, spec: Spec) -> bool:
@@ -100,7 +100,8 @@ def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, An
 def _name(section: Mapping[str, Any], kind: str) -> str:
     name = section.get("name")
     if not isinstance(name, str):
-        raise ConfigError(f"{kind}.name is missing; say which {kind} to use, such as {kind}.name=...")
+        found = "is missing" if name is None else f"must be text, got {name!r}"
+        raise ConfigError(f"{kind}.name {found}; say which {kind} to use, such as {kind}.name=...")
     return name
 
 
@@ -144,9 +145,11 @@ def _objective(
     section: Mapping[str, Any], objective: Objective | None, model: nn.Module, spec: Spec
 ) -> tuple[dict[str, Any], Objective]:
     if objective is not None:
+        _check_names(model, spec, objective)
         return {"name": type(objective).__name__, **to_dict(objective.options)}, objective
     name = section.get("name") or _default_objective(model)
     found = OBJECTIVES.find(name)
+    _check_names(model, spec, found)
     options = build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
     return {"name": found.name, **to_dict(options)}, found(options, spec)
 
@@ -159,23 +162,25 @@ def _default_objective(model: nn.Module) -> str:
     return DEFAULT[task]
 
 
-def _check_fit(model: nn.Module, spec: Spec, objective: Objective) -> tuple[str, ...]:
-    """Compare what the model takes with what the data give; returns the names of forward's arguments."""
-    parameters = inspect.signature(model.forward).parameters
-    who = type(model).__name__
-    for name, parameter in parameters.items():
+def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objective]) -> None:
+    """Compare what model and objective read with the keys of the data's batches."""
+    given = ", ".join(spec.keys)
+    for name, parameter in inspect.signature(model.forward).parameters.items():
         if parameter.default is parameter.empty and name not in (*spec.keys, *objective.supplies):
-            raise ConfigError(f"{who} takes {name!r}, which the data do not give; they give {', '.join(spec.keys)}")
+            raise ConfigError(f"{type(model).__name__} takes {name!r}, which the data do not give; they give {given}")
     for name in objective.reads:
         if name not in spec.keys:
-            raise ConfigError(f"objective {objective.name} needs {name!r}, which the data do not give; choose another")
-    own = getattr(model, "config", None)
+            raise ConfigError(f"objective {objective.name} needs {name!r}, but the data give {given}; choose another")
+
+
+def _check_sizes(model: nn.Module, spec: Spec) -> None:
+    """Compare the model's config with the data."""
+    own, who = getattr(model, "config", None), type(model).__name__
     for name, given in spec.model_fields().items():
         has = getattr(own, name, None)
         enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
         if not enough:
             raise ConfigError(f"{who} has {name} {has}, but the data have {given}; set model.{name}={given}")
-    return tuple(parameters)
 
 
 def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> TrainerConfig:

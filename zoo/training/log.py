@@ -13,15 +13,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
-def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The events of a log; a line that a crash cut off is passed over."""
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+def read_log(path: str | Path, damaged: list[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The events of a log.
+
+    Args:
+        path: its file; each line should be a JSON object.
+        damaged: receives the numbers, from 1, of other lines: a crash in mid-write leaves one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+        except ValueError:  # UnicodeDecodeError and JSONDecodeError are both
+            event = None
         if isinstance(event, dict):
             yield event
+        elif damaged is not None:
+            damaged.append(number)
 
 
 class Log:

@@ -142,21 +142,22 @@ class RunConfig:
             OSError: the file cannot be read.
             ConfigError: it is not YAML, or not a valid config; the message names key, rule and remedy.
         """
-        values = {} if path is None else read_yaml(path)
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"{path}: expected sections such as model and data, got {values!r}")
-        return cls.of(merge(_named(values), _named(parse_overrides(list(overrides)))), str(path or "config"))
+        where = str(path or "config")
+        values = _named({} if path is None else read_yaml(path), where)
+        return cls.of(merge(values, _named(parse_overrides(list(overrides)), where)), where)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "config") -> "RunConfig":
         """The same from nested mappings."""
-        return build(cls, _named(values), where)
+        return build(cls, _named(values, where), where)
 
 
 NAMED = ("model", "data", "objective", "optimizer", "schedule")
 """Sections for which `section: word` stands for `section: {name: word}`."""
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+def _named(values: Any, where: str) -> dict[str, Any]:
     """The sections with the short form spelt out."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected sections such as model and data, got {values!r}")
     return {key: {"name": value} if isinstance(value, str) and key in NAMED else value for key, value in values.items()}

@@ -70,6 +70,10 @@ class Trainer:
         Raises:
             ConfigError: the parts do not fit each other; the message names both.
         """
+        if not isinstance(config, RunConfig):
+            raise TypeError(
+                f"expected a RunConfig, got {type(config).__name__}; RunConfig.of(...) makes one of sections"
+            )
         self.out = None if out is None else Path(out)
         self.quiet = quiet
         parts = assemble(config, model, data, objective)

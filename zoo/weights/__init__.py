@@ -243,10 +243,17 @@ def read_folder(folder: str | Path) -> Saved:
     return Saved(path, architecture, config, Provenance(**facts))
 
 
+def holds_model(folder: Path) -> bool:
+    """Whether a model lies in a folder, be it damaged."""
+    return (folder / CONFIG).exists() or (folder / MANIFEST).exists()
+
+
 def _locate(folder: str | Path) -> Path:
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"expected the path of a folder, got {type(folder).__name__}; zoo.load(folder) makes the model")
     path = Path(folder)
-    path = path / "model" if not (path / CONFIG).exists() and (path / "model" / CONFIG).exists() else path
-    if not (path / CONFIG).exists() and not (path / MANIFEST).exists():
+    path = path / "model" if not holds_model(path) and holds_model(path / "model") else path
+    if not holds_model(path):
         raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(path))
     if not (path / MANIFEST).exists() and _read_json(path / CONFIG).get("library_name") != "zoo":
         raise ConfigError(f"{path / CONFIG}: was not written by zoo.save; give the model's name, and this as weights=")

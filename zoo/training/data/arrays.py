@@ -10,6 +10,20 @@ from torch import Tensor
 from zoo.training.random import generator
 
 
+@dataclass(frozen=True, kw_only=True)
+class HoldOut:
+    """How a validation part is carved from the training part."""
+
+    val_fraction: float = 0.0
+    """Share of the training samples to hold out for validation, the same of each class."""
+    subset_seed: int = 0
+    """Draws which."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        check_fractions(val_fraction=self.val_fraction)
+
+
 @dataclass(frozen=True)
 class Arrays:
     """A split of named tensors that share their first axis, the samples."""

@@ -6,30 +6,21 @@ import numpy as np
 import torch
 
 from zoo.training.data import DataSet, Spec, Splits, bundled
-from zoo.training.data.arrays import check_fractions, few_of_each, hold_out
-from zoo.training.data.images import ImageArrays, Normalize, check_image_options, normalisation
+from zoo.training.data.arrays import few_of_each, hold_out
+from zoo.training.data.images import ImageArrays, ImageOptions, normalisation
 
 SIZE = 8
 WHITE = 16.0  # scikit-learn counts the inked pixels of 4 x 4 blocks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits:
+class Digits(ImageOptions):
     """Which digits, how many of them, and how they are presented."""
 
     classes: tuple[int, ...] = ()
     """Only these digits, in this order: the first becomes target 0. Empty stands for all ten."""
     per_class: int | None = None
     """How many labelled training images of each class there are; all when not given."""
-    val_fraction: float = 0.0
-    """Share of those to hold out for validation, the same of each class."""
-    subset_seed: int = 0
-    """Draws which images `per_class` and `val_fraction` pick."""
-    normalize: Normalize = "standard"
-    """`standard`: by the training part's mean and standard deviation; `range`: to [-1, 1]; `none`: stay in [0, 1]."""
-    mean: tuple[float, ...] = ()
-    """Normalise by this and `std` instead, as a model that is fine-tuned expects it."""
-    std: tuple[float, ...] = ()
     shift: int = 0
     """Training images move by up to so many pixels along both axes."""
     image_size: int = SIZE
@@ -37,6 +28,7 @@ class Digits:
 
     def __post_init__(self) -> None:
         """Refuse digits that do not exist and numbers out of range."""
+        super().__post_init__()
         if not set(self.classes) <= set(range(10)) or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes {self.classes} must be different digits from 0 to 9")
         if len(self.classes) == 1:
@@ -45,8 +37,8 @@ class Digits:
             raise ValueError(f"shift {self.shift} is not in [0, {SIZE}); the images have {SIZE} pixels a side")
         if self.per_class is not None and self.per_class < 1:
             raise ValueError(f"per_class {self.per_class} is below 1")
-        check_fractions(val_fraction=self.val_fraction)
-        check_image_options(self.mean, self.std, image_size=self.image_size)
+        if self.image_size < 1:
+            raise ValueError(f"image_size {self.image_size} is below 1")
 
 
 def load(options: Digits) -> Splits:

@@ -16,7 +16,7 @@ from torch import Tensor
 from zoo.registry import did_you_mean
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_fractions, hold_out
-from zoo.training.data.images import Normalize, check_image_options, normalisation
+from zoo.training.data.images import ImageOptions, normalisation
 from zoo.training.data.photos import Photos, View, open_image
 
 LAYOUT = "the layout is <class>/*.jpg, or train/<class>/*.jpg with val and test beside train"
@@ -25,7 +25,7 @@ MEASURED = 256  # training photos from which mean and std are computed; more do 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder:
+class ImageFolder(ImageOptions):
     """Where the photos are and how they are presented."""
 
     path: str
@@ -40,20 +40,13 @@ class ImageFolder:
     """The central share of the shorter side that is seen when evaluating."""
     test_fraction: float = 0.2
     """Share of each class to test on, where there is neither a `test` nor a `val` folder."""
-    val_fraction: float = 0.0
-    """Share of each class's training photos to hold out for validation, where there is no `val` folder."""
-    subset_seed: int = 0
-    """Draws which."""
-    normalize: Normalize = "standard"
-    """`standard`: by mean and standard deviation of (a sample of) the training photos; `range`: to [-1, 1]."""
-    mean: tuple[float, ...] = ()
-    """Normalise by this and `std` instead, as a model that is fine-tuned expects it."""
-    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        check_fractions(test_fraction=self.test_fraction, val_fraction=self.val_fraction)
-        check_image_options(self.mean, self.std, image_size=self.image_size)
+        super().__post_init__()
+        check_fractions(test_fraction=self.test_fraction)
+        if self.image_size < 1:
+            raise ValueError(f"image_size {self.image_size} is below 1")
         for name in ("min_area", "crop_fraction"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in (0, 1]")

@@ -9,8 +9,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.training.data.arrays import HoldOut
+
 Normalize = Literal["standard", "range", "none"]
 """By the training part's mean and standard deviation; from [0, 1] to [-1, 1]; or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(HoldOut):
+    """How all data sets of images divide and normalise them."""
+
+    normalize: Normalize = "standard"
+    """`standard`: by the training part's mean and standard deviation; `range`: to [-1, 1]; `none`: stay in [0, 1]."""
+    mean: tuple[float, ...] = ()
+    """Normalise by this and `std` instead, as a model that is fine-tuned expects it."""
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse deviations that cannot divide."""
+        super().__post_init__()
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} differ in length; give both, with one number per channel"
+            )
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std {self.std} has a number that is not positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +130,3 @@ def _statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[flo
 def per_channel(values: tuple[float, ...]) -> Tensor:
     """(channels, 1, 1), to be broadcast over images."""
     return torch.tensor(values)[:, None, None]
-
-
-def check_image_options(mean: tuple[float, ...], std: tuple[float, ...], **at_least_one: int | None) -> None:
-    """Refuse deviations that cannot divide and sizes below one pixel.
-
-    Raises:
-        ValueError: naming the option.
-    """
-    if len(mean) != len(std):
-        raise ValueError(f"mean {mean} and std {std} differ in length; give both, with one number per channel")
-    if any(value <= 0 for value in std):
-        raise ValueError(f"std {std} has a number that is not positive")
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} {value} is below 1")

@@ -8,29 +8,21 @@ import numpy as np
 import torch
 
 from zoo.training.data import DataSet, Spec, Splits, bundled
-from zoo.training.data.arrays import Arrays, check_fractions, hold_out
+from zoo.training.data.arrays import Arrays, HoldOut, check_fractions, hold_out
 from zoo.training.data.table_file import read_table
 from zoo.training.random import generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bundled:
+class Bundled(HoldOut):
     """The options of a table that scikit-learn brings along."""
 
-    val_fraction: float = 0.0
-    """Share of the training rows to hold out for validation, the same of each class."""
-    subset_seed: int = 0
-    """Draws which."""
     normalize: Literal["standard", "none"] = "standard"
     """`standard`: every column by the training part's mean and standard deviation."""
 
-    def __post_init__(self) -> None:
-        """Refuse shares that are none."""
-        check_fractions(val_fraction=self.val_fraction)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TableFile:
+class TableFile(Bundled):
     """The options of a CSV or NPZ file."""
 
     path: str
@@ -43,16 +35,11 @@ class TableFile:
     """Whether the first row holds the names of the columns; when not given: if no cell of it is a number."""
     test_fraction: float = 0.2
     """Share of all rows to test on."""
-    val_fraction: float = 0.0
-    """Share of the remaining rows to hold out for validation, the same of each class."""
-    subset_seed: int = 0
-    """Draws which."""
-    normalize: Literal["standard", "none"] = "standard"
-    """`standard`: every column by the training part's mean and standard deviation."""
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        check_fractions(test_fraction=self.test_fraction, val_fraction=self.val_fraction)
+        super().__post_init__()
+        check_fractions(test_fraction=self.test_fraction)
 
 
 def load_bundled(name: str, options: Bundled) -> Splits:
@@ -97,7 +84,7 @@ def _splits(
     labels: tuple[str, ...],
     train: np.ndarray,
     test: np.ndarray,
-    options: Bundled | TableFile,
+    options: Bundled,
 ) -> Splits:
     """Targets are classes (rows,) where there are labels, else quantities (rows, 1)."""
     strata = targets[train] if labels else np.zeros(len(train))

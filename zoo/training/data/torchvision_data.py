@@ -9,8 +9,8 @@ from torch import Tensor
 
 from zoo.registry import did_you_mean
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.arrays import check_fractions, hold_out
-from zoo.training.data.images import ImageArrays, Normalize, check_image_options, normalisation
+from zoo.training.data.arrays import hold_out
+from zoo.training.data.images import ImageArrays, ImageOptions, normalisation
 
 BY_TRAIN: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 BY_SPLIT: dict[str, dict[str, Any]] = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -35,7 +35,7 @@ WHITE = 255.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Torchvision:
+class Torchvision(ImageOptions):
     """Which set, where it lies, and how it is presented."""
 
     dataset: str
@@ -44,15 +44,6 @@ class Torchvision:
     """The folder in which torchvision keeps its files."""
     download: bool = False
     """Whether to fetch what is not there."""
-    val_fraction: float = 0.0
-    """Share of the training images to hold out for validation, the same of each class."""
-    subset_seed: int = 0
-    """Draws which."""
-    normalize: Normalize = "standard"
-    """`standard`: by the training part's mean and standard deviation; `range`: to [-1, 1]; `none`: stay in [0, 1]."""
-    mean: tuple[float, ...] = ()
-    """Normalise by this and `std` instead, as a model that is fine-tuned expects it."""
-    std: tuple[float, ...] = ()
     shift: int = 0
     """Training images move by up to so many pixels along both axes: 4 is usual for CIFAR."""
     flip: bool = False
@@ -62,13 +53,14 @@ class Torchvision:
 
     def __post_init__(self) -> None:
         """Refuse unknown sets and numbers out of range."""
+        super().__post_init__()
         if self.dataset.lower() not in map(str.lower, KNOWN):
             hint = did_you_mean(self.dataset, KNOWN)
             raise ValueError(f"dataset {self.dataset!r} is not among {', '.join(KNOWN)}{hint}")
         if self.shift < 0:
             raise ValueError(f"shift {self.shift} is negative")
-        check_fractions(val_fraction=self.val_fraction)
-        check_image_options(self.mean, self.std, image_size=self.image_size)
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size {self.image_size} is below 1")
 
 
 def load(options: Torchvision) -> Splits:
