@@ -253,7 +253,7 @@ def test_predict_reads_rows_of_a_table(run, tmp_path, no_report):
     (tmp_path / "empty.yaml").write_text("{}\n")
     words = ["model.name=mlp", "model.widths=[16]", "data.name=iris", "trainer.steps=60", "optimizer.lr=0.02"]
     run("train", tmp_path / "empty.yaml", *words, "--out", tmp_path / "iris", "-q")
-    (tmp_path / "x.csv").write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.3,3.3,6.0,2.5\n")
+    (tmp_path / "x.csv").write_text("5.1,3.5,1.4,0.2\n6.3,3.3,6.0,2.5\n")
     answers = json.loads(run("predict", tmp_path / "iris", tmp_path / "x.csv", "--json"))
     assert [answer["label"] for answer in answers] == ["setosa", "virginica"]
     assert answers[0]["input"].endswith("x.csv[0]")

@@ -36,6 +36,7 @@ def made(tmp_path_factory):
     os.chdir(before)
     torch.manual_seed(0)
     zoo.save(zoo.create("gan", latent_dim=4, image_size=8, generator_width=4, discriminator_width=4), base / "gan")
+    (base / "mlp.yaml").write_text("model: mlp\ndata: digits\n")
     (base / "bad.yaml").write_text("model: [resnet\n")
     (base / "list.yaml").write_text("- 1\n")
     (base / "typo.yaml").write_text(CONFIG.replace("steps", "stepz"))
@@ -45,6 +46,7 @@ def made(tmp_path_factory):
     (base / "unfinished" / "config.yaml").write_text(CONFIG)
     (base / "empty").mkdir()
     np.save(base / "number.npy", np.float64(3))
+    np.save(base / "flat.npy", np.zeros((4, 64)))
     (base / "noise.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing of the kind")
     (base / "rows.csv").write_text("1,2,3\n")
     np.save(base / "colour.npy", np.zeros((2, 3, 8, 8), dtype=np.float32))
@@ -122,6 +124,20 @@ REQUESTS = {
     "a momentum": (["train", "ok.yaml", "optimizer.momentum=1.5", "--out", "x"], ["momentum 1.5"]),
     "a norm": (["train", "ok.yaml", "trainer.clip_norm=-1", "--out", "x"], ["clip_norm -1.0"]),
     "no length": (["train", "ok.yaml", "trainer.steps=0", "--out", "x"], ["steps 0"]),
+    "a rate that is no number": (["train", "ok.yaml", "optimizer.lr=.nan", "--out", "x"], ["lr", "finite", "nan"]),
+    "an endless rate": (["train", "ok.yaml", "optimizer.lr=.inf", "--out", "x"], ["lr", "finite", "inf"]),
+    "a mean that is no number": (["train", "ok.yaml", "data.mean=[.nan]", "data.std=[1]", "--out", "x"], ["mean"]),
+    "an endless length": (["train", "ok.yaml", "trainer.epochs=.inf", "trainer.steps=null", "--out", "x"], ["epochs"]),
+    "a rate that ends below zero": (["train", "ok.yaml", "schedule.final=-5", "--out", "x"], ["final -5.0", "[0, 1]"]),
+    "a warm-up": (["train", "ok.yaml", "schedule.warmup=-3", "--out", "x"], ["warmup -3.0"]),
+    "a hold": (["train", "ok.yaml", "schedule.hold=2", "--out", "x"], ["hold 2.0"]),
+    "a seed": (["train", "ok.yaml", "trainer.seed=-1", "--out", "x"], ["seed -1"]),
+    "a seed of a text": (["generate", "gpt2.stdlib", "x", "--seed", "9" * 30], ["--seed"]),
+    "a device without numbers": (["train", "ok.yaml", "trainer.device=meta", "--out", "x"], ["meta"]),
+    "tokens that are none": (["train", "ok.yaml", "objective=causal_lm", "--out", "x"], ["causal_lm", "tokens"]),
+    "a setting of a model": (["evaluate", "run", "model.num_classes=7"], ["model.num_classes=7", "as it is"]),
+    "a setting of a config": (["create-config", "mlp", "--data", "iris", "trainer.stps=3"], ["'stps'", "steps"]),
+    "rows as a picture": (["predict", "run", "flat.npy"], ["(4, 64)", "(1, 8, 8)"]),
     "a temperature": (["generate", "gpt2", "a", "--temperature", "nan"], ["temperature nan", "[0, inf)"]),
     "an endless temperature": (["generate", "gpt2", "a", "--temperature", "inf"], ["temperature inf"]),
     "a share": (["generate", "gpt2", "a", "--top-p", "nan"], ["top_p nan"]),
@@ -193,6 +209,42 @@ def test_a_model_that_lacks_a_file_is_damaged_and_not_absent(name, fail, made, t
         code, line = fail(*words)
         assert code == 1, line
         assert name in line
+
+
+def test_a_picture_that_cannot_be_written_names_the_picture(fail, tmp_path):
+    (tmp_path / "x.png").mkdir()
+    code, line = fail("sample", "gan", "--out", tmp_path / "x.png")
+    assert (code, line) == (2, f"{tmp_path / 'x.png'}: is a directory")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_run_that_saved_nothing_may_be_begun_again(fail, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(CONFIG.replace("steps: 2", "steps: 7"))
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1, "split": "train", "loss": 5.0}\n')
+    assert main(["train", "ok.yaml", "--out", str(tmp_path / "run"), "-q"]) == 0
+    code, line = fail("train", "ok.yaml", "--out", tmp_path / "run")
+    assert (code, "already holds a run" in line) == (2, True)
+    assert '"loss": 5.0' not in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_a_run_whose_weights_are_not_finite_ends_with_1_and_without_a_model(fail, tmp_path):
+    for config in ("ok.yaml", "mlp.yaml"):
+        words = ["optimizer.lr=1e30", "trainer.steps=9", "--out", tmp_path / "run", "-q"]
+        code, line = fail("train", config, *words)
+        assert code == 1, line
+        assert "there is no model" in line
+        assert "optimizer.lr" in line
+        assert not (tmp_path / "run" / "model").exists()
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_model_without_its_run_is_found(made, tmp_path, capsys):
+    copy = shutil.copytree(made / "run", tmp_path / "copy")
+    (copy / "config.yaml").unlink()
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8)))
+    assert main(["predict", str(copy), str(tmp_path / "x.npy")]) == 0
 
 
 def test_one_broken_run_does_not_hide_the_others(made, tmp_path, capsys):

@@ -139,3 +139,7 @@ def test_what_could_not_be_loaded_is_not_saved(model, tmp_path):
     with pytest.raises(ValueError, match=r"has a ToyConfig as \.config, not None"):
         zoo.save(bare, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_compiled_model_is_saved_as_the_model(model, tmp_path):
+    assert same_state(model, zoo.load(zoo.save(torch.compile(model), tmp_path / "a")))

@@ -257,3 +257,10 @@ def test_the_learning_rate_is_a_function_of_the_step():
     assert [factor(ScheduleConfig(name="constant"), s, 9) for s in range(9)] == [1.0] * 9
     linear = ScheduleConfig(name="linear", hold=0.5)
     assert [factor(linear, step, 10) for step in (0, 5, 9)] == pytest.approx([1.0, 1.0, 0.2])
+
+
+def test_a_trainer_runs_once(tmp_path):
+    run = trainer()
+    run.fit()
+    with pytest.raises(RuntimeError, match=r"this trainer has run.*make a new Trainer"):
+        run.fit()

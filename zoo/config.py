@@ -8,6 +8,7 @@ and `on`, `no`, `yes` are words (YAML 1.1, PyYAML's own dialect, disagrees with 
 import dataclasses
 import functools
 import json
+import math
 import numbers
 import os
 import re
@@ -219,6 +220,8 @@ def _check(annotation: Any, value: Any, where: str, key: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{name}: expected a list, got {value!r}")
         return tuple(_check(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
+    if not _finite(value):
+        raise ConfigError(f"{where}: {key} must be {_describe(annotation)}, and finite, got {value!r}")
     try:
         text = json.dumps(_plain(value))
     except (TypeError, RecursionError):
@@ -227,6 +230,13 @@ def _check(annotation: Any, value: Any, where: str, key: str) -> Any:
         return _adapter(annotation).validate_json(text, strict=True)
     except ValueError:  # pydantic's ValidationError
         raise ConfigError(f"{where}: {key} must be {_describe(annotation)}, got {value!r}") from None
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number in plain data is NaN or infinite, which no setting means."""
+    if isinstance(value, list | tuple):
+        return all(_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _describe(annotation: Any) -> str:

@@ -57,6 +57,8 @@ def create(
     """
     if pretrained and (weights is not None or not isinstance(name, str)):
         raise ValueError("pretrained=True is for a name without weights=; leave one of them out")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype must be a floating-point torch.dtype such as torch.bfloat16, got {dtype!r}")
     if not isinstance(weights, str | os.PathLike | None):
         raise TypeError(
             f"weights must be the path of a file or folder, got {type(weights).__name__}; see load_state_dict"
@@ -245,8 +247,9 @@ def list_models(
     Raises:
         ValueError: no model has such a task.
     """
-    if not isinstance(pattern, str):
-        raise TypeError(f"pattern must be text such as 'resnet*', got {pattern!r}")
+    for name, value in (("pattern", pattern), ("task", task or ""), ("license", license or "")):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be text, got {value!r}")
     architectures = ARCHITECTURES.records().values()
     tasks = {architecture.task for architecture in architectures}
     if task is not None and task not in tasks:

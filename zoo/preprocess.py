@@ -27,6 +27,8 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mirror: bool = False
     """Whether a mirrored image means the same, so that training may mirror it."""
+    columns: tuple[str, ...] = ()
+    """The names of the features, in their order, where the inputs are rows of a table with a header."""
     target_mean: tuple[float, ...] = ()
     """Per output, where the model predicts quantities as (quantity - mean) / std."""
     target_std: tuple[float, ...] = ()

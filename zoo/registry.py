@@ -263,7 +263,8 @@ def resolve(name: str) -> Resolved:
         architecture = ARCHITECTURES.owner(base)
     if architecture is None:
         known = [name for found in ARCHITECTURES.records().values() for name in (*found.names(), *found.aliases)]
-        hint = did_you_mean(base, known) or "; `zoo list` shows all"
+        folder = f"; for the folder of that name say local-dir:{name}" if os.path.isdir(name) else ""
+        hint = folder or did_you_mean(base, known) or "; `zoo list` shows all"
         raise UnknownName(f"unknown model {name!r}{hint}")
     preset, _, alias_tag = architecture.target(base).partition(".")
     return Resolved(architecture, preset, tag or alias_tag or None, architecture.preset(preset))

@@ -107,6 +107,9 @@ def replace_file(path: Path, data: bytes) -> None:
         staging.write_bytes(data)
         _sync(staging)
         os.replace(staging, path)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the staged file's name
     except BaseException:
         staging.unlink(missing_ok=True)
         raise

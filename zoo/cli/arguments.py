@@ -37,7 +37,7 @@ def create_name(model: str) -> str:
         raise FileNotFoundError(f"{model}: this run has no model yet, for it has not ended; go on with --resume")
     from zoo.weights import holds_model
 
-    return f"local-dir:{model}" if is_run(folder) or holds_model(folder) else model
+    return f"local-dir:{model}" if is_run(folder) or holds_model(folder) or holds_model(folder / "model") else model
 
 
 def is_run(folder: Path) -> bool:

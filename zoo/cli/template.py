@@ -6,6 +6,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from zoo.cli.output import note
@@ -15,14 +16,14 @@ FROM_DATA = ("num_classes", "in_features", "in_channels", "image_size", "vocab_s
 WIDTH = 100
 
 
-def template(model: str, model_config: Any, goal: str, data: Mapping[str, Any], what: str) -> str:
+def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any], what: str) -> str:
     """The YAML text.
 
     Args:
         model: what goes into `model.name`.
         model_config: the config that the name stands for.
         goal: the objective's name.
-        data: the data section that names the data.
+        changes: what is already decided, section by section; `data.name` among it.
         what: the user's word for the data.
     """
     from zoo.training.assemble import Loading
@@ -30,19 +31,25 @@ def template(model: str, model_config: Any, goal: str, data: Mapping[str, Any], 
     from zoo.training.objectives import OBJECTIVES
     from zoo.training.run import OptimizerConfig, ScheduleConfig, TrainerConfig
 
-    objective = OBJECTIVES.find(goal)
+    objective, data = OBJECTIVES.find(goal), changes["data"]
     data_config = DATA_SETS.find(data["name"]).config
+
+    def section(name: str, chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> list[str]:
+        return ["", f"{name}:", *_options({**chosen, **changes.get(name, {})}, *configs, skip=skip)]
+
+    length = {} if "epochs" in changes.get("trainer", {}) else {"steps": 1000}
+    from_data = [name for name in FROM_DATA if hasattr(model_config, name) and name not in changes.get("model", {})]
     lines = [
         f"# {model} on {what}. Train it: zoo train THIS.yaml --out runs/{data['name']}",
         "# A line `#key: value` shows a default; take the # away to change it.",
+        *section("model", {"name": model}, model_config, skip=FROM_DATA),
+        f"  # From the data: {', '.join(from_data)}.",
+        *section("data", {**data, "batch_size": data.get("batch_size", 64)}, Loading, data_config),
+        *section("objective", {"name": objective.name}, objective.config),
+        *section("optimizer", {"name": "adamw", "lr": 1e-3}, OptimizerConfig),
+        *section("schedule", {"name": "cosine", "warmup": 0.05}, ScheduleConfig),
+        *section("trainer", {**length, "seed": 0}, TrainerConfig, skip=("epochs", "steps")),
     ]
-    lines += ["", "model:", *_options({"name": model}, model_config, skip=FROM_DATA)]
-    lines += [f"  # From the data: {', '.join(name for name in FROM_DATA if hasattr(model_config, name))}."]
-    lines += ["", "data:", *_options({**data, "batch_size": 64}, Loading, data_config)]
-    lines += ["", "objective:", *_options({"name": objective.name}, objective.config)]
-    lines += ["", "optimizer:", *_options({"name": "adamw", "lr": 1e-3}, OptimizerConfig)]
-    lines += ["", "schedule:", *_options({"name": "cosine", "warmup": 0.05}, ScheduleConfig)]
-    lines += ["", "trainer:", *_options({"steps": 1000, "seed": 0}, TrainerConfig, skip=("epochs",))]
     return "\n".join(lines) + "\n"
 
 
@@ -60,31 +67,35 @@ def starting_data(data: Mapping[str, Any], task: str, model_config: Any) -> dict
     return section
 
 
-def objective_for(model: str, task: str, data: Mapping[str, Any]) -> str:
+def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     """The objective that suits a model and data, both of which are tried out; the model takes no memory.
 
+    Args:
+        model: its name.
+        task: its architecture's.
+        changes: what is already decided, section by section.
+
     Raises:
-        ConfigError: the two do not go together; the message names both.
+        ConfigError: the two do not go together, or a setting is none; the message names it.
         OSError: the data cannot be read.
     """
+    from zoo.config import merge
     from zoo.training.assemble import assemble, load_data
     from zoo.training.objectives import DEFAULT
-    from zoo.training.run import RunConfig, TrainerConfig
+    from zoo.training.run import RunConfig
 
+    shape = {"name": model, "pretrained": False, "device": "meta"}
+    length = {} if "epochs" in changes.get("trainer", {}) else {"steps": 1}
+    run = RunConfig.of(merge({"model": shape, "trainer": length}, changes), "create-config")
     try:
-        splits = load_data(data)
+        splits = load_data(run.data)
     except OSError as error:
         if task not in DEFAULT:
             raise
         note(f"not tried out, for the data cannot be read: {error}")
-        return DEFAULT[task]
-    quantity = splits.spec.target_mean and DEFAULT.get(task) == "classification"
-    run = RunConfig(
-        model={"name": model, "pretrained": False, "device": "meta"},
-        data=data,
-        objective={"name": "regression"} if quantity else {},
-        trainer=TrainerConfig(steps=1),
-    )
+        return run.objective.get("name") or DEFAULT[task]
+    if splits.spec.target_mean and DEFAULT.get(task) == "classification" and "name" not in run.objective:
+        run = replace(run, objective={"name": "regression", **run.objective})
     return assemble(run, None, splits, None).config.objective["name"]
 
 

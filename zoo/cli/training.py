@@ -138,8 +138,10 @@ def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "R
         raise ValueError(f"{model} is no run, so it does not say on which data; add --data WHAT")
     if data is not None:
         values = {**values, "data": locate(data), "objective": {}}
-    values = {**values, "model": {"name": weights_name(model)}}
-    values = merge(values, parse_overrides(overrides))
+    changes = parse_overrides(overrides)
+    if "model" in changes:
+        raise ValueError(f"{overrides[0]}: a model is measured as it is; settings may begin with data. or objective.")
+    values = merge({**values, "model": {"name": weights_name(model)}}, changes)
     return RunConfig.of(_normalised_alike(values) if data is not None else values, model)
 
 
@@ -261,6 +263,7 @@ def _split_words(words: list[str]) -> tuple[Path | None, list[str]]:
 def create_config(
     model: Model,
     data: Annotated[str, typer.Option("--data", metavar="WHAT", help="A data set, a path, or torchvision:NAME.")],
+    overrides: Overrides = None,
 ) -> None:
     """Print a commented config to start from.
 
@@ -268,9 +271,11 @@ def create_config(
     """
     import zoo
     from zoo.cli.template import objective_for, starting_data, template
+    from zoo.config import parse_overrides
     from zoo.training.data.locate import locate
 
-    name = create_name(model)
+    name, changes = create_name(model), parse_overrides(overrides or [])
     task, config = zoo.describe(name).task, zoo.config(name)
-    section = starting_data(locate(data), task, config)
-    typer.echo(template(name, config, objective_for(name, task, section), section, data), nl=False)
+    changes["data"] = {**starting_data(locate(data), task, config), **changes.get("data", {})}
+    goal = objective_for(name, task, changes)
+    typer.echo(template(name, config, goal, changes, data), nl=False)

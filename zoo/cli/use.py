@@ -53,7 +53,7 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the fewest that together have this probability.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same text.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Continue a text with a language model.
@@ -88,7 +88,7 @@ def sample(
     model: Model,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture: a .png file.")],
     count: Annotated[int, typer.Option(help="How many images.")] = 64,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same images.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Draw images from a generator and put them into one picture.

@@ -146,7 +146,7 @@ def _with_samples(rows: Tensor, wanted: Wanted) -> Tensor | None:
     """The array with an axis of samples and one of channels, or None where its shape does not fit."""
     if wanted.is_image:
         channels = wanted.shape[0]
-        if rows.ndim == 2 and channels == 1:
+        if rows.ndim == 2 and rows.shape == wanted.shape[1:] and channels == 1:
             rows = rows[None, None]
         elif rows.ndim == 3:
             rows = rows[None] if rows.shape[0] == channels else rows[:, None]
@@ -158,7 +158,7 @@ def _with_samples(rows: Tensor, wanted: Wanted) -> Tensor | None:
 
 
 def _from_table(path: Path, wanted: Wanted) -> Tensor:
-    """(rows, columns) of a delimited text; a first row without any number is taken for names."""
+    """(rows, columns) of a delimited text; columns are found by their names where both it and the model have names."""
     if wanted.is_image:
         raise ValueError(f"{path}: this model takes images of {wanted.shape}; give an image, a folder, or a .npy array")
     try:
@@ -167,11 +167,26 @@ def _from_table(path: Path, wanted: Wanted) -> Tensor:
         raise ValueError(f"{path}: not a text file in UTF-8") from None
     first = text.partition("\n")[0]
     cells = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)) if any(row)]
-    if cells and all(_number(cell) is None for cell in cells[0]):
-        cells = cells[1:]
+    known = wanted.record.columns
+    names = [cell.strip() for cell in cells[0]] if cells else []
+    if names and (set(known) & set(names) or all(_number(cell) is None for cell in names)):
+        cells = [_chosen(path, number, row, names, known) for number, row in enumerate(cells[1:], start=1)]
     if not cells:
         raise ValueError(f"{path}: holds no row of numbers")
     return torch.tensor([_row(path, number, row, wanted.shape[0]) for number, row in enumerate(cells, start=1)])
+
+
+def _chosen(path: Path, number: int, row: list[str], names: list[str], known: Sequence[str]) -> list[str]:
+    """The cells of a row in the order of the columns that the model was trained on; others are left aside."""
+    missing = [name for name in known if name not in names]
+    if missing:
+        raise ValueError(
+            f"{path}: there is no column {missing[0]!r}; this model reads {', '.join(known)}; rename it, or leave the "
+            "header out"
+        )
+    if len(row) != len(names):
+        raise ValueError(f"{path}, row {number}: {len(row)} cells where the header has {len(names)}")
+    return [row[names.index(name)] for name in known] if known else row
 
 
 def _row(path: Path, number: int, row: Sequence[str], columns: int) -> list[float]:

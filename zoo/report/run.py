@@ -39,11 +39,11 @@ def run_page(folder: str | Path) -> Path:
 def hero(run: Run) -> Html:
     """The metric that says how good the model is, and the others beside it."""
     split, metrics = run.final
-    if run.headline not in metrics:
+    if not metrics:
         return page.hero("…", "not evaluated yet")
-    value = measured(run.headline, metrics[run.headline])
-    rest = ", ".join(f"{named(key)} {measured(key, number)}" for key, number in metrics.items() if key != run.headline)
-    return page.hero(value, f"{named(run.headline)} on {SPLITS[split]}", rest)
+    headline = run.headline if run.headline in metrics else next(iter(metrics))
+    rest = ", ".join(f"{named(key)} {measured(key, number)}" for key, number in metrics.items() if key != headline)
+    return page.hero(measured(headline, metrics[headline]), f"{named(headline)} on {SPLITS[split]}", rest)
 
 
 def write_page(folder: Path, title: str, top: Html, parts: Sequence[Part], *, eyebrow: str = "zoo · a run") -> Path:

@@ -73,7 +73,11 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
     if all(architecture.model is not type(model) for architecture in ARCHITECTURES.records().values()):
         return False
     facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
-    facts |= {name: getattr(spec, name) for name in ("value_range", "target_mean", "target_std") if getattr(spec, name)}
+    facts |= {
+        name: getattr(spec, name)
+        for name in ("columns", "value_range", "target_mean", "target_std")
+        if getattr(spec, name)
+    }
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
     return True
 
@@ -180,7 +184,10 @@ def _check_sizes(model: nn.Module, spec: Spec) -> None:
         has = getattr(own, name, None)
         enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
         if not enough:
-            raise ConfigError(f"{who} has {name} {has}, but the data have {given}; set model.{name}={given}")
+            raise ConfigError(
+                f"{who} has {name} {has}, but the data have {given}; choose other data, or train with "
+                f"model.{name}={given}"
+            )
 
 
 def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> TrainerConfig:
@@ -212,6 +219,8 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
     if not out.is_dir():
         raise ConfigError(f"{out} is a file; give a folder for the run")
     path = out / "config.yaml"
+    if path.exists() and not _saved_anything(out):
+        return
     if not resume:
         if not path.exists():
             raise ConfigError(f"{out} is not empty, and no run; choose another --out")
@@ -228,6 +237,13 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
             f"{out} was begun with {key} {before.get(key)}, now it is {now.get(key)}{more}; "
             "resume with the same config, or choose another --out"
         )
+
+
+def _saved_anything(out: Path) -> bool:
+    """Whether a run left more behind than its config and its log, which the next attempt may overwrite."""
+    return any(path.name not in ("config.yaml", "log.jsonl", "checkpoints") for path in out.iterdir()) or any(
+        (out / "checkpoints").glob("*")
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -68,6 +68,13 @@ class ScheduleConfig:
     final: float = 0.0
     """The factor at the last step."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if self.warmup < 0:
+            raise ValueError(f"warmup {self.warmup} is negative; give a share of all steps, or a number of steps")
+        if not (0 <= self.hold <= 1 and 0 <= self.final <= 1):
+            raise ValueError(f"hold {self.hold} and final {self.final} must lie in [0, 1]")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
@@ -116,6 +123,10 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value} is not positive")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed {self.seed} is not in [0, 2**63)")
+        if self.device.partition(":")[0] == "meta":
+            raise ValueError("device meta computes nothing; give cpu, cuda, mps or auto")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema {self.ema} is not between 0 and 1")
 

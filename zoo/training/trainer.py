@@ -6,6 +6,7 @@ is for (`random.py`), the order of samples is one of the step (`data/loader.py`)
 (`schedule.py`); a run that resumes at a step is therefore the run that never stopped, bit for bit.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ class Trainer:
                 f"expected a RunConfig, got {type(config).__name__}; RunConfig.of(...) makes one of sections"
             )
         self.out = None if out is None else Path(out)
+        self._begun = False
         self.quiet = quiet
         parts = assemble(config, model, data, objective)
         self.config, self.model, self.splits, self.objective = parts[:4]
@@ -83,7 +85,7 @@ class Trainer:
         self._wanted = {*self.objective.reads, *parts.arguments}
 
     def fit(self, resume: bool = False) -> Result:
-        """Train to the end.
+        """Train to the end; a second time, a trainer only resumes.
 
         Args:
             resume: go on from the newest valid checkpoint in `out`; where there is none, begin.
@@ -91,9 +93,13 @@ class Trainer:
         Raises:
             ConfigError: `out` holds a run and `resume` is not set, or one that was begun with another config.
             DamagedFile: there are checkpoints, but none is whole.
-            FloatingPointError: too many steps in a row had a gradient that is not finite.
+            FloatingPointError: too many steps in a row had a gradient that is not finite, or the weights are not.
+            RuntimeError: it has run before, and `resume` is not set.
             Interrupted: SIGTERM or SIGINT came; a checkpoint was saved.
         """
+        if self._begun and not resume:
+            raise RuntimeError("this trainer has run, and its weights are trained; make a new Trainer to begin anew")
+        self._begun = True
         with world(self.config.trainer.device) as here, listening() as flag:
             quiet = self.quiet or not here.first
             if self.out is not None:
@@ -231,6 +237,7 @@ class Trainer:
         """The one evaluation on the test part, and the model's folder, which appears whole."""
         if state.best is not None:
             state.exported().load_state_dict(state.best[1])
+        _check_finite(state.exported())
         name = "test" if self.splits.test is not None else "val"
         split: Split | None = getattr(self.splits, name)
         metrics: dict[str, float] = {}
@@ -239,6 +246,8 @@ class Trainer:
             line.metrics(name, state.step, metrics)
             if name == "test":
                 log.write(state.step, split=name, **metrics)
+        if math.isnan(metrics.get("loss", 0.0)):
+            raise FloatingPointError(f"the loss on {name} is NaN, so there is no model; lower optimizer.lr")
         if self.out is not None and here.first and self._registered:
             weights.save(state.exported(), self.out / "model")
         elif self.out is not None and not self._registered:
@@ -248,3 +257,13 @@ class Trainer:
             )
         here.barrier()
         return metrics
+
+
+def _check_finite(model: nn.Module) -> None:
+    """Weights that are NaN or infinite are no model, however few steps ago they became so."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FloatingPointError(
+                f"{name} has values that are not finite, so there is no model; lower optimizer.lr, or set "
+                "trainer.clip_norm"
+            )

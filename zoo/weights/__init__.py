@@ -114,7 +114,9 @@ def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> P
         OSError: the disk is full or not writable; what was there before is untouched.
         ValueError: the folder holds other things, or the model is not what its config describes.
     """
-    target = Path(folder).resolve()
+    if not isinstance(model, nn.Module) or not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"expected a model and a folder, got {type(model).__name__} and {type(folder).__name__}")
+    target, model = Path(folder).resolve(), _uncompiled(model)
     _refuse_strangers(target)
     facts = {name: getattr(provenance_of(model), name) for name in Provenance.__dataclass_fields__}
     tensors = _tensors_as_configured(model, ARCHITECTURES.find(facts["architecture"]))
@@ -126,6 +128,11 @@ def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> P
         _write_json(staging / CONFIG, to_dict(record))
         _write_tensors(staging, tensors, shard_bytes)
     return target
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """The model that torch.compile wrapped, or the model itself."""
+    return getattr(model, "_orig_mod", model)
 
 
 def _refuse_strangers(target: Path) -> None:

@@ -29,6 +29,8 @@ class Spec:
     max_seq_len: int | None = None
     labels: tuple[str, ...] = ()
     """The name of each class, in the order of the targets."""
+    columns: tuple[str, ...] = ()
+    """The name of each feature, where they have some."""
     mean: tuple[float, ...] = ()
     """Per channel or feature, of the training part; inputs have been normalised by it."""
     std: tuple[float, ...] = ()

@@ -21,6 +21,7 @@ def open_image(path: str | Path) -> Any:
     """
     from PIL import Image
 
+    path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

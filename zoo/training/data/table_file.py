@@ -16,6 +16,8 @@ class Table(NamedTuple):
     """(rows, columns), float64 and finite."""
     target: np.ndarray
     """(rows,): float64, or text where a cell is no number."""
+    columns: tuple[str, ...] = ()
+    """The names of the features, where the file has some."""
 
 
 def read_table(path: str, target: str, header: bool | None) -> Table:
@@ -75,7 +77,8 @@ def _read_text(path: str, target: str, header: bool | None) -> Table:
                     "encode it, fill it in or leave it out"
                 )
         features[i] = [value for j, value in enumerate(values) if j != column]
-    return Table(features, _target([row[column].strip() for row in rows], f"{path}, column {names[column]!r}"))
+    values = _target([row[column].strip() for row in rows], f"{path}, column {names[column]!r}")
+    return Table(features, values, tuple(name for j, name in enumerate(names) if j != column) if header else ())
 
 
 def _cells(path: str) -> tuple[list[int], list[list[str]]]:

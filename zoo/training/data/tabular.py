@@ -47,7 +47,8 @@ def load_bundled(name: str, options: Bundled) -> Splits:
     record, train, test = bundled.read(name)
     labels = tuple(str(label) for label in getattr(record, "target_names", ()))
     targets = record.target if labels else record.target[:, None]
-    return _splits(record.data, targets, labels, train, test, options)
+    columns = tuple(str(name) for name in record.feature_names)
+    return _splits(record.data, columns, targets, labels, train, test, options)
 
 
 def load_file(options: TableFile) -> Splits:
@@ -61,7 +62,8 @@ def load_file(options: TableFile) -> Splits:
         raise ValueError(f"{options.path}: the target holds text, so it is no quantity; set data.task=classification")
     order = generator(options.subset_seed, "test_fraction").permutation(len(targets))
     cut = round(options.test_fraction * len(order))
-    return _splits(table.features, targets, labels, np.sort(order[cut:]), np.sort(order[:cut]), options)
+    train, test = np.sort(order[cut:]), np.sort(order[:cut])
+    return _splits(table.features, table.columns, targets, labels, train, test, options)
 
 
 def _classes(target: np.ndarray, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -80,6 +82,7 @@ def _classes(target: np.ndarray, path: str) -> tuple[np.ndarray, tuple[str, ...]
 
 def _splits(
     features: np.ndarray,
+    names: tuple[str, ...],
     targets: np.ndarray,
     labels: tuple[str, ...],
     train: np.ndarray,
@@ -106,6 +109,7 @@ def _splits(
         num_classes=len(labels) or 1,
         in_features=columns,
         labels=labels,
+        columns=names,
         mean=mean,
         std=std,
         target_mean=target_mean,

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
 
 IGNORE = -100
@@ -38,6 +40,17 @@ class CausalLM(Objective):
 
     name = "causal_lm"
     config = CausalLMConfig
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        """See `Objective`.
+
+        Raises:
+            ValueError: the data are no tokens.
+        """
+        super().__init__(options, spec)
+        if spec.vocab_size is None:
+            given = ", ".join(spec.keys)
+            raise ValueError(f"objective causal_lm needs data of tokens, with a vocabulary, but these give {given}")
 
     def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
         """How many tokens are to be predicted."""
