@@ -1,6 +1,7 @@
 # Each target builds .venv by itself; Python 3.11 or newer and git are all that must be there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+JOBS ?= $(shell nproc)
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check format clean
@@ -8,8 +9,9 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py
 
+# Tests of a file stay together until a process has none left, for many share what a run has made.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

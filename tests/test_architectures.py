@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from laws import architectures, build, differ, each, perturbed, run
+from laws import architectures, build, differ, each, few, perturbed, run
 from torch import Tensor
 
 from zoo.config import build as build_config
@@ -161,7 +161,7 @@ def test_the_graph_is_whole_and_equal(architecture, mode):
 
 
 @pytest.mark.slow
-@each_architecture
+@each(few(architectures(), 8))
 @pytest.mark.parametrize("mode", ["compile", "export"])
 def test_the_graph_of_the_smallest_preset_is_whole_and_equal(architecture, mode):
     smallest = min(architecture.params, key=lambda name: architecture.params[name])

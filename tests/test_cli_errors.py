@@ -111,7 +111,7 @@ REQUESTS = {
     "no data": (["evaluate", "local-dir:run"], ["--data"]),
     "other classes": (["evaluate", "run", "--data", "digits", "data.classes=[5,6]"], ["the classes 0, 1", "5, 6"]),
     "no such part": (["evaluate", "run", "--split", "val"], ["val", "test"]),
-    "weights that are not there": (["finetune", "resnet18", "--data", "digits", "--out", "x"], ["resnet18", "weights"]),
+    "weights that are not there": (["finetune", "resnet32", "--data", "digits", "--out", "x"], ["resnet32", "weights"]),
     "two configs": (["finetune", "run", "ok.yaml", "ok.yml", "--data", "digits", "--out", "x"], ["ok.yml"]),
     "a model that is no name": (["train", "ok.yaml", "model.name=[1]", "--out", "x"], ["model.name", "text", "[1]"]),
     "images where rows are wanted": (["create-config", "resnet18", "--data", "wine"], ["'image'", "features"]),

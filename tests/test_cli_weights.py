@@ -37,7 +37,7 @@ def test_weights_are_listed_with_licence_and_metrics(run):
     assert [entry["name"] for entry in json.loads(run("list", "--pretrained", "--json"))] == ["resnet20"]
     assert run("list", "resnet20").splitlines()[1].split()[-1] == "mine"
     assert "accuracy 0.1" in run("list", "--tags")
-    assert "mine (default)" in run("info", "resnet20")
+    assert "1, of which mine is meant by pretrained=True" in run("info", "resnet20")
 
 
 def test_a_bare_preset_predicts_by_its_default_weights(run, tmp_path):

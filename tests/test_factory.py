@@ -141,7 +141,6 @@ def test_a_config_is_frozen():
         (lambda: zoo.create("toy.pets"), UnknownName, "toy has no pretrained weights 'pets'; "),
         (lambda: zoo.create("hf-hub:me/pets@v1"), ValueError, "'hf-hub:me/pets@v1': .*nothing from the Hub.*local-dir"),
         (lambda: zoo.create("toy", weights="hf-hub:me/pets"), ValueError, "nothing from the Hub"),
-        (lambda: zoo.create("toy", endpoint="http://x"), ValueError, "endpoint='http://x' is for names"),
         (lambda: zoo.create("local-dir:/no/where"), FileNotFoundError, "no model lies there"),
         (lambda: zoo.create("toy", weights="/no/where.safetensors"), FileNotFoundError, "No such file"),
         (lambda: zoo.list_models(task="image-clasification"), ValueError, "did you mean image-classification"),
@@ -195,9 +194,7 @@ def test_the_user_s_words_win_over_the_tag_s(pretrained):
     assert len(model.load_report.adapted) == 3
 
 
-def test_a_tag_that_lies_elsewhere_names_what_lies_here(pretrained):
-    with pytest.raises(ValueError, match=r"toy_wide\.far: .*bundled with zoo are toy_wide\.pets"):
-        zoo.create("toy_wide.far")
+def test_a_repository_names_what_lies_here(pretrained):
     with pytest.raises(ValueError, match=r"bundled with zoo are toy_wide\.pets"):
         zoo.create("hf-hub:acme/toy")
 

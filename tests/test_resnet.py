@@ -58,6 +58,7 @@ def test_the_name_counts_the_layers(name):
     assert len(layers) + 2 == int("".join(filter(str.isdigit, name.partition("x")[0])))
 
 
+@pytest.mark.filterwarnings("ignore:the last feature map")
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (33, 47), (7, 5), (1, 1)], ids=str)
 @pytest.mark.parametrize(
     ("stem", "shortcut", "stride"), [("imagenet", "projection", 32), ("small", "projection", 8), ("small", "pad", 8)]

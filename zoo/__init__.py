@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from zoo.version import __version__
 
 if TYPE_CHECKING:
+    from zoo.convert import export_weights
     from zoo.factory import config, create, describe, list_models
+    from zoo.nn.features import features
     from zoo.preprocess import transforms, unnormalize
     from zoo.registry import register
     from zoo.training.run import RunConfig
@@ -27,6 +29,8 @@ __all__ = [
     "register",
     "save",
     "load",
+    "export_weights",
+    "features",
     "transforms",
     "unnormalize",
     "Trainer",
@@ -41,6 +45,8 @@ _HOMES = {
     "register": "zoo.registry",
     "save": "zoo.weights",
     "load": "zoo.weights",
+    "export_weights": "zoo.convert",
+    "features": "zoo.nn.features",
     "transforms": "zoo.preprocess",
     "unnormalize": "zoo.preprocess",
     "Trainer": "zoo.training.trainer",

@@ -13,11 +13,14 @@ import torch
 from torch import nn
 
 from zoo.config import replace
+from zoo.convert import recognise
+from zoo.convert.keymap import Lazy
+from zoo.hub.client import fetch
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
 from zoo.weights import Provenance, open_folder, provenance_of, provenance_of_config, read_folder
-from zoo.weights.cards import bundled_folder, bundled_names, cards, find_card
+from zoo.weights.cards import bundled_folder, bundled_names, cards, find_card, labels
 from zoo.weights.fit import MismatchError, draw, fit, on_meta
-from zoo.weights.tensors import Stored, read_header
+from zoo.weights.tensors import read_header
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 
@@ -46,7 +49,7 @@ def create(
         verify: whether to compare stored files with their sha256.
         device: where the model shall be.
         dtype: of its floating-point parameters and buffers.
-        endpoint: the Hub's address, for names that begin with `hf-hub:`.
+        endpoint: the Hub's address; by default HF_ENDPOINT, or huggingface.co.
         **config: fields of the model's config.
 
     Raises:
@@ -54,6 +57,7 @@ def create(
         ConfigError: an option is unknown, has the wrong type, or contradicts another.
         MismatchError: weights and model do not belong together.
         DamagedFile: stored files are not what was written.
+        OSError: weights cannot be downloaded.
     """
     if pretrained and (weights is not None or not isinstance(name, str)):
         raise ValueError("pretrained=True is for a name without weights=; leave one of them out")
@@ -63,10 +67,8 @@ def create(
         raise TypeError(
             f"weights must be the path of a file or folder, got {type(weights).__name__}; see load_state_dict"
         )
-    if endpoint is not None:
-        raise ValueError(f"endpoint={endpoint!r} is for names that begin with {HUB}, which this version cannot load")
     load = weights is None and pretrained is not False
-    start = _start(name, bool(pretrained), load, verify)
+    start = _start(name, bool(pretrained), load, verify, endpoint)
     if weights is not None:
         start = _with_weights(start, str(weights), verify, keep_config=not isinstance(name, str))
     named = config if isinstance(name, str) else [field.name for field in dataclasses.fields(start.config)]
@@ -95,13 +97,13 @@ class _Start(NamedTuple):
     architecture: Architecture
     config: Any
     provenance: Provenance
-    tensors: Mapping[str, Stored] | None = None
+    tensors: Mapping[str, Lazy] | None = None
     """Its weights, where they are wanted."""
     from_file: bool = False
     """Whether a file says what the config is, which then may ask for anything."""
 
 
-def _start(name: Any, pretrained: bool, load: bool, verify: bool) -> _Start:
+def _start(name: Any, pretrained: bool, load: bool, verify: bool, endpoint: str | None = None) -> _Start:
     """Look a name up.
 
     Args:
@@ -109,6 +111,7 @@ def _start(name: Any, pretrained: bool, load: bool, verify: bool) -> _Start:
         pretrained: whether a bare name means its default tag.
         load: whether the weights of a tag or a folder are wanted.
         verify: whether to compare files with their sha256 before.
+        endpoint: the Hub's address.
     """
     if not isinstance(name, str):
         return _from_instance(name)
@@ -127,14 +130,12 @@ def _start(name: Any, pretrained: bool, load: bool, verify: bool) -> _Start:
     folder = bundled_folder(card)
     if folder is not None:
         return _from_folder(folder, load, verify)
-    full = f"{found.preset}.{card.tag}"
-    if load:
-        raise ValueError(f"{full}: this version downloads nothing; {bundled_names()}, or give weights=file.safetensors")
     provenance = Provenance(
-        architecture=found.architecture.name, preset=found.preset, tag=card.tag, labels=card.labels,
+        architecture=found.architecture.name, preset=found.preset, tag=card.tag, labels=labels(card),
         preprocessing=card.preprocessing or None, tokenizer=card.tokenizer,
     )  # fmt: skip
-    return _Start(found.architecture, replace(found.config, card.config, full), provenance)
+    config = replace(found.config, card.config, f"{found.preset}.{card.tag}")
+    return _Start(found.architecture, config, provenance, fetch(card, endpoint, verify) if load else None)
 
 
 def _from_instance(instance: Any) -> _Start:
@@ -174,7 +175,9 @@ def _build(start: _Start, source: str, named: Collection[str], device: torch.dev
     if start.tensors is not None:
         if device.type == "meta":
             raise ValueError(f"a model on the meta device holds no weights; load {source} on another, or none")
-        report = fit(model, start.tensors, source, adapt=named)
+        found = recognise(start.architecture.name, start.config, model, start.tensors)
+        report = fit(model, found.tensors, source, adapt=named)
+        report = dataclasses.replace(report, ignored=(*report.ignored, *found.passed), format=found.format)
         vars(model).update(load_report=report, provenance=_still_true(start.provenance, start.config))
         return model
     vars(model).update(provenance=Provenance(architecture=start.architecture.name, preset=start.provenance.preset))

@@ -1,7 +1,9 @@
 """What weights expect of an image, as data, and the transform that provides it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,14 @@ class Preprocessing:
     """What black and white are before normalisation."""
     crop: float = 1.0
     """The share of the resized image's side that the central crop keeps."""
+    resize: tuple[int, ...] = ()
+    """Before the crop: the shorter side, or height and width; by default `image_size / crop`, rounded down."""
+    squash: bool = False
+    """Whether the resized image is a square, whatever it was, so that nothing of it is cut off."""
+    antialias: bool = True
+    """Whether shrinking a tensor averages over pixels, as it does for a PIL image anyway."""
+    frames: int | None = None
+    """Frames of a clip, (frames, channels, height, width), where the model takes videos."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mirror: bool = False
     """Whether a mirrored image means the same, so that training may mirror it."""
@@ -39,6 +49,8 @@ class Preprocessing:
             raise ValueError(f"mean {self.mean} and std {self.std} need one number each per channel")
         if min(self.std) <= 0 or self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"std {self.std} must be positive, and value_range {self.value_range} must ascend")
+        if len(self.resize) > 2 or any(side < 1 for side in self.resize):
+            raise ValueError(f"resize {self.resize} must be the shorter side, or height and width, in pixels")
         if not 0 < self.crop <= 1 or (self.image_size is not None and self.image_size < 1):
             raise ValueError(f"crop {self.crop} must lie in (0, 1], and image_size {self.image_size} be positive")
 
@@ -59,32 +71,54 @@ def preprocessing(model_or_name: nn.Module | str) -> Preprocessing:
 def transforms(model_or_name: nn.Module | str, train: bool = False) -> Callable[[Any], Tensor]:
     """The torchvision transform from a PIL image, or a uint8 tensor (..., channels, height, width), to a model's input.
 
+    A video is a tensor (..., frames, channels, height, width); the frames become the second axis.
+
     Args:
         model_or_name: a model, or anything that `zoo.create` takes.
         train: crop at random, and mirror where the record allows it.
 
     Returns:
-        A `torchvision.transforms.v2.Compose`; its outputs are (channels, image_size, image_size), float32.
+        A `torchvision.transforms.v2.Compose`; its outputs are (channels, image_size, image_size), float32, and of a
+        video (channels, frames, image_size, image_size).
 
     Raises:
         ConfigError: the weights carry no record, or are not for images.
     """
-    from torchvision.transforms import InterpolationMode, v2
+    from torchvision.transforms import InterpolationMode, functional, v2
 
     record = preprocessing(model_or_name)
     if record.image_size is None:
         raise ConfigError("these weights take no images; normalise by the mean and std of their record")
     size, mode = record.image_size, InterpolationMode(record.interpolation)
     if train:
-        crop = [v2.RandomResizedCrop(size, interpolation=mode, antialias=True)]
+        crop = [v2.RandomResizedCrop(size, interpolation=mode, antialias=record.antialias)]
         crop += [v2.RandomHorizontalFlip()] if record.mirror else []
     else:
-        crop = [v2.Resize(int(size / record.crop), interpolation=mode, antialias=True), v2.CenterCrop(size)]
+        whole = v2.Resize(_resize(record, size), mode, antialias=record.antialias)
+        if record.frames is not None:  # between the frames' bytes torchvision's older function rounds otherwise
+            resize = partial(functional.resize, interpolation=mode, antialias=record.antialias)
+            whole = v2.Lambda(partial(resize, size=_resize(record, size)))
+        crop = [whole, v2.CenterCrop(size)]
     low, high = record.value_range
     mean = [(value - low) / (high - low) for value in record.mean]
     std = [value / (high - low) for value in record.std]
     colours = [v2.Grayscale(1)] if len(mean) == 1 else [v2.RGB()] if len(mean) == 3 else []
-    return v2.Compose([v2.ToImage(), *colours, *crop, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    axes = [] if record.frames is None else [v2.Lambda(_channels_first)]
+    last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    return v2.Compose([*colours, *crop, *last, *axes])  # PIL resizes PIL images, as those who trained did
+
+
+def _resize(record: Preprocessing, size: int) -> list[int]:
+    """What `v2.Resize` shall make of an image: its shorter side, or height and width."""
+    if record.resize:
+        return list(record.resize)
+    side = math.floor(size / record.crop + 1e-6)  # 224 / (224 / 232) may be just below 232
+    return [side, side] if record.squash else [side]
+
+
+def _channels_first(video: Tensor) -> Tensor:
+    """(..., frames, channels, height, width) -> (..., channels, frames, height, width)."""
+    return video.transpose(-4, -3)
 
 
 def unnormalize(model_or_name: nn.Module | str, image: Tensor) -> Tensor:

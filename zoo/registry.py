@@ -88,7 +88,8 @@ class Weights:
     preset: str
     tag: str
     source: Mapping[str, Any]
-    """`{bundled: file}`, `{repo:, revision:, file:, sha256:}` or `{torchvision: enum name}`."""
+    """`{bundled: file}`, `{repo:, revision:, file:, sha256:}` or `{torchvision: enum name}`; `pinned: false` says that
+    revision and sha256 could not be known when the card was written."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Config fields in which this tag differs from its preset."""
     license: str = "unknown"
@@ -97,6 +98,8 @@ class Weights:
     metrics: Mapping[str, float] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    label_set: str | None = None
+    """A known list of labels instead: `imagenet-1k` or `kinetics-400`."""
     tokenizer: str | None = None
     recipe: str | None = None
     """The config of this repository that trained it, where one did."""

@@ -102,13 +102,27 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old bytes or the new ones."""
+    with staged_file(path) as staging:
+        staging.write_bytes(data)
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when the block ends without an error.
+
+    Raises:
+        OSError: the disk is full or not writable; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     staging = _beside(path, STAGED)
     try:
-        staging.write_bytes(data)
+        yield staging
         _sync(staging)
         os.replace(staging, path)
     except OSError as error:
         staging.unlink(missing_ok=True)
+        if error.filename is None or Path(error.filename) != staging:
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the staged file's name
     except BaseException:
         staging.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ A law takes an `Architecture` record and speaks only of the contract, never of a
 file in `zoo/architectures` is held to it by being there.
 """
 
+import os
 from typing import Any
 
 import pytest
@@ -22,6 +23,12 @@ def architectures(task: str | None = None) -> list[Architecture]:
 def each(records: list[Architecture]) -> pytest.MarkDecorator:
     """Run a law once for each of these records."""
     return pytest.mark.parametrize("architecture", records, ids=lambda record: record.name)
+
+
+def few(records: list[Architecture], count: int = 4) -> list[Architecture]:
+    """For slow proofs: those with the smallest presets, or with `ZOO_ALL=1` in the environment all of them."""
+    by_size = sorted(records, key=lambda record: min(record.params.values(), default=0))
+    return records if os.environ.get("ZOO_ALL") == "1" else by_size[:count]
 
 
 def build(architecture: Architecture, config: Any = None, seed: int = 0) -> nn.Module:

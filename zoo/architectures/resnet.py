@@ -1,7 +1,9 @@
 """ResNet (He, Zhang, Ren and Sun, 2015), https://arxiv.org/abs/1512.03385: table 1 and, for CIFAR-10, section 4.2.
 
 With ResNeXt (Xie et al., 2016), https://arxiv.org/abs/1611.05431, whose bottlenecks convolve in groups, and Wide
-ResNet (Zagoruyko and Komodakis, 2016), https://arxiv.org/abs/1605.07146, whose bottlenecks are twice as wide.
+ResNet (Zagoruyko and Komodakis, 2016), https://arxiv.org/abs/1605.07146, whose bottlenecks are twice as wide;
+SE-ResNet (Hu et al., 2017), https://arxiv.org/abs/1709.01507, whose blocks weigh their channels by what is on the whole
+image; and ResNet-D (He et al., 2018), https://arxiv.org/abs/1812.01187, whose stem and shortcuts drop no pixels.
 
 Differences from the paper:
 - a bottleneck halves the resolution in its 3x3 convolution and not in the 1x1 before it ("version 1.5", as in
@@ -22,7 +24,6 @@ are rounded up. Training needs more than one value per channel there, as every b
 Output: logits (batch, num_classes).
 """
 
-import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.image import check_image, last_map, reset_classifier
 from zoo.registry import Architecture
 
 
@@ -47,10 +49,14 @@ class ResNetConfig:
     """Groups of a bottleneck's 3x3 convolution."""
     group_width: int = 64
     """Channels of each such group in the first stage: 4 in ResNeXt 32x4d, and 128 of one group in Wide ResNet-50-2."""
-    stem: Literal["imagenet", "small"] = "imagenet"
-    """A 7x7 convolution with stride 2 and a max-pooling, or a 3x3 convolution that keeps the resolution."""
-    shortcut: Literal["projection", "pad"] = "projection"
-    """Where shapes change: option B, a 1x1 convolution; or option A, subsampling and zero channels."""
+    stem: Literal["imagenet", "deep", "small"] = "imagenet"
+    """A 7x7 convolution with stride 2, or three of 3x3 (ResNet-C), and a max-pooling; or a 3x3 convolution alone, which
+    keeps the resolution."""
+    shortcut: Literal["projection", "average", "pad"] = "projection"
+    """Where shapes change: option B, a 1x1 convolution; this after an average (ResNet-D); or option A, subsampling and
+    zero channels."""
+    squeeze: int = 0
+    """By how much the hidden layer of squeeze-and-excitation is narrower than a block's output; 0 leaves it out."""
     zero_init_residual: bool = False
     """Start with every block as the identity (Goyal et al., 2017, section 5.1)."""
     in_channels: int = 3
@@ -62,6 +68,8 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, and options that this block does not have."""
+        if self.squeeze < 0 or self.channels(0) < self.squeeze:
+            raise ValueError(f"squeeze {self.squeeze} is not in [0, {self.channels(0)}], the first stage's channels")
         for name in ("depths", "width", "groups", "group_width", "in_channels", "num_classes"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
@@ -107,6 +115,21 @@ def bottleneck_residual(in_channels: int, inner: int, channels: int, stride: int
     )
 
 
+class SqueezeExcitation(nn.Module):
+    """Channels weighed by what is on the whole image: x * sigmoid(W_2 relu(W_1 mean(x))) (SENet, equations 2 to 4)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        """Build from the widths of both layers."""
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.expand = nn.Conv2d(hidden, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> the same shape."""
+        hidden = F.relu(self.reduce(x.mean((-2, -1), keepdim=True)), inplace=True)
+        return x * self.expand(hidden).sigmoid()
+
+
 class PadShortcut(nn.Module):
     """Option A: every `stride`-th pixel, and zeros for the channels that x lacks; it has no parameters."""
 
@@ -125,11 +148,21 @@ def projection_shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequ
     return nn.Sequential(OrderedDict(conv=conv(in_channels, channels, 1, stride), norm=nn.BatchNorm2d(channels)))
 
 
+def average_shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """W_s of the mean of `stride` x `stride` pixels (ResNet-D, figure 2c)."""
+    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+    layers = [pool] if stride > 1 else [nn.Identity()]
+    return nn.Sequential(
+        OrderedDict(pool=layers[0], conv=conv(in_channels, channels, 1), norm=nn.BatchNorm2d(channels))
+    )
+
+
 def make_shortcut(kind: str, in_channels: int, channels: int, stride: int) -> nn.Module:
     """The identity wherever shapes agree."""
     if in_channels == channels and stride == 1:
         return nn.Identity()
-    return {"projection": projection_shortcut, "pad": PadShortcut}[kind](in_channels, channels, stride)
+    kinds = {"projection": projection_shortcut, "average": average_shortcut, "pad": PadShortcut}
+    return kinds[kind](in_channels, channels, stride)
 
 
 class Block(nn.Module):
@@ -145,6 +178,24 @@ class Block(nn.Module):
         return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
 
 
+def make_stem(kind: str, in_channels: int, width: int) -> nn.Sequential:
+    """(batch, in_channels, height, width) -> (batch, width, height / 2, width / 2), or of the same size if small."""
+
+    def layers(channels: int, out: int, kernel_size: int, stride: int) -> list[nn.Module]:
+        return [conv(channels, out, kernel_size, stride), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+
+    if kind == "deep":
+        rows = [(in_channels, width // 2, 3, 2), (width // 2, width // 2, 3, 1), (width // 2, width, 3, 1)]
+        names = ("1", "2", "")
+    else:
+        rows, names = [(in_channels, width, *((7, 2) if kind == "imagenet" else (3, 1)))], ("",)
+    stem = nn.Sequential()
+    for row, number in zip(rows, names, strict=True):
+        for name, layer in zip(("conv", "norm", "relu"), layers(*row), strict=True):
+            stem.add_module(name + number, layer)
+    return stem
+
+
 class ResNet(nn.Module):
     """A stem, stages of residual blocks, and a linear head on the mean over all positions."""
 
@@ -152,15 +203,9 @@ class ResNet(nn.Module):
         """Build from a config."""
         super().__init__()
         self.config = config
-        imagenet = config.stem == "imagenet"
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=conv(config.in_channels, config.width, *((7, 2) if imagenet else (3, 1))),
-                norm=nn.BatchNorm2d(config.width),
-                relu=nn.ReLU(inplace=True),
-            )
-        )
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if imagenet else nn.Identity()
+        self.stem = make_stem(config.stem, config.in_channels, config.width)
+        small = config.stem == "small"
+        self.pool = nn.Identity() if small else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.stages = nn.Sequential()
         channels = config.width
         for stage, depth in enumerate(config.depths):
@@ -180,6 +225,8 @@ class ResNet(nn.Module):
         else:
             inner = config.groups * config.group_width * 2**stage
             residual = bottleneck_residual(in_channels, inner, channels, stride, config.groups)
+        if config.squeeze:
+            residual.add_module("squeeze", SqueezeExcitation(channels, channels // config.squeeze))
         return Block(residual, make_shortcut(config.shortcut, in_channels, channels, stride))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -188,32 +235,33 @@ class ResNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride), stride as the file says."""
-        return self.stages(self.pool(self.stem(image)))
+        check_image(image, self.config.in_channels)
+        return last_map(self.stages(self.pool(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits (batch, num_classes) of the last stage's maps."""
         return self.head(features.mean((-2, -1)))
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put a new, freshly drawn head for `num_classes` classes in place of the old one."""
-        self.config = dataclasses.replace(self.config, num_classes=num_classes)
-        self.head = nn.Linear(self.num_features, num_classes).to(self.head.weight)
+    reset_classifier = reset_classifier
 
     def init_weights(self) -> None:
         """Draw convolutions from He et al.'s normal distribution (2015); norms start as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:  # of squeeze-and-excitation
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d | nn.Linear):
                 module.reset_parameters()
         if self.config.zero_init_residual:
+            last = {"basic": "norm2", "bottleneck": "norm3"}[self.config.block]
             for module in self.modules():
                 if isinstance(module, Block):
-                    nn.init.zeros_(module.residual[-1].get_parameter("weight"))
+                    nn.init.zeros_(module.residual.get_parameter(f"{last}.weight"))
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes, in the size of ImageNet's crops or of CIFAR's images."""
-        size = {"imagenet": 224, "small": 32}[self.config.stem]
+        size = 32 if self.config.stem == "small" else 224
         return {"image": torch.randn(batch_size, self.config.in_channels, size, size)}
 
 
@@ -226,10 +274,14 @@ ARCHITECTURE = Architecture(
     tiny=ResNetConfig(depths=(1, 1), block="basic", width=8, stem="small", num_classes=5),
     presets={
         "resnet18": ResNetConfig(depths=(2, 2, 2, 2), block="basic"),
+        "resnet26": ResNetConfig(depths=(2, 2, 2, 2)),
         "resnet34": ResNetConfig(depths=(3, 4, 6, 3), block="basic"),
         "resnet50": ResNetConfig(depths=(3, 4, 6, 3)),
         "resnet101": ResNetConfig(depths=(3, 4, 23, 3)),
         "resnet152": ResNetConfig(depths=(3, 8, 36, 3)),
+        "resnet26d": ResNetConfig(depths=(2, 2, 2, 2), stem="deep", shortcut="average"),
+        "resnet50d": ResNetConfig(depths=(3, 4, 6, 3), stem="deep", shortcut="average"),
+        "seresnet50": ResNetConfig(depths=(3, 4, 6, 3), squeeze=16),
         "resnext50_32x4d": ResNetConfig(depths=(3, 4, 6, 3), groups=32, group_width=4),
         "resnext101_32x8d": ResNetConfig(depths=(3, 4, 23, 3), groups=32, group_width=8),
         "resnext101_64x4d": ResNetConfig(depths=(3, 4, 23, 3), groups=64, group_width=4),
@@ -246,10 +298,14 @@ ARCHITECTURE = Architecture(
     params={
         "resnet": 25_557_032,
         "resnet18": 11_689_512,
+        "resnet26": 15_995_176,
         "resnet34": 21_797_672,
         "resnet50": 25_557_032,
         "resnet101": 44_549_160,
         "resnet152": 60_192_808,
+        "resnet26d": 16_014_408,
+        "resnet50d": 25_576_264,
+        "seresnet50": 28_088_024,
         "resnext50_32x4d": 25_028_904,
         "resnext101_32x8d": 88_791_336,
         "resnext101_64x4d": 83_455_272,

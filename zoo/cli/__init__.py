@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "predict": use.predict,
     "generate": use.generate,
     "sample": use.sample,
+    "export": use.export,
     "report": runs.report,
 }
 RUNS: Mapping[str, Callable[..., None]] = {"list": runs.list_runs, "verify": runs.verify, "diff": runs.diff}

@@ -73,7 +73,9 @@ def _weights(card: "Weights") -> dict[str, Any]:
         "tag": card.tag,
         "default": card.default,
         "license": card.license,
+        "commercial": card.commercial,
         "metrics": dict(card.metrics),
+        "preprocessing": dict(card.preprocessing),
         "source": dict(card.source),
     }
 
@@ -116,9 +118,6 @@ def info(name: Model, as_json: Json = False) -> None:
 def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> None:
     """The same for readers."""
     inputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.inputs.items())
-    tags = ", ".join(card.tag + (" (default)" if card.default else "") for card in known.weights)
-    if ":" in known.name:
-        tags = "in this folder"
     heading(known.name)
     print_table(
         ["", ""],
@@ -127,10 +126,13 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
             ("paper", known.paper),
             ("parameters", f"{known.num_params:,}"),
             ("FLOPs", f"{short_number(anatomy.flops)} for {inputs} (a multiply-add is two)"),
-            ("weights", tags or "none: zoo.create draws them at random"),
+            ("weights", _where(known)),
         ],
         indent=2,
     )
+    if known.weights and ":" not in known.name:
+        heading("\nweights")
+        print_table(["TAG", "LICENCE", "COMMERCIAL", "METRICS", "INPUT"], map(_weights_row, known.weights), indent=2)
     heading("\nconfig")
     print_table(["", ""], list(config.items()), indent=2)
     heading("\nlayers")
@@ -139,6 +141,27 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
         for part in anatomy.parts
     ]
     print_table(["NAME", "TYPE", "PARAMETERS>", "OUTPUT"], rows, indent=2)
+
+
+def _where(known: "Description") -> str:
+    if ":" in known.name:
+        return "in this folder"
+    default = next((card.tag for card in known.weights if card.default), None)
+    if not known.weights:
+        return "none: zoo.create draws them at random"
+    return (
+        f"{len(known.weights)}, of which {default} is meant by pretrained=True" if default else str(len(known.weights))
+    )
+
+
+def _weights_row(card: "Weights") -> tuple[str, ...]:
+    """One tag: what it may be used for, how good it is, and what its inputs look like."""
+    commercial = {True: "yes", False: "no", None: "unknown"}[card.commercial]
+    record = card.preprocessing
+    size, mean = record.get("image_size"), ", ".join(f"{value:.3g}" for value in record.get("mean", ()))
+    frames = [f"{record['frames']} frames"] if record.get("frames") else []
+    inputs = [*frames, f"{size} x {size}", record.get("interpolation", "bilinear"), f"mean {mean}"] if size else []
+    return card.tag, card.license, commercial, _metrics(card.metrics), ", ".join(inputs)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

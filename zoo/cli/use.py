@@ -1,7 +1,8 @@
-"""`zoo predict`, `generate` and `sample`: a model at work."""
+"""`zoo predict`, `generate`, `sample` and `export`: a model at work, here and elsewhere."""
 
 import io
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -114,4 +115,39 @@ def sample(
     else:
         size = " x ".join(map(str, images.shape[1:]))
         print_table(["", ""], [("images", f"{count} of {size}"), ("picture", out)])
+    say_if_random(model, built)
+
+
+class Format(StrEnum):
+    """What an exported file is for."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file: .onnx, or .pt2 for torch.")],
+    format: Annotated[
+        Format, typer.Option(help="onnx runs without PyTorch; torch is a program of torch.export.")
+    ] = Format.ONNX,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one file that runs without zoo, for batches of any size.
+
+    Its answers are compared with the model's own before the file appears.
+    Example: zoo export runs/digits --out digits.onnx
+    """
+    import zoo
+    from zoo.pipelines.export import export as write
+
+    built = zoo.create(weights_name(model))
+    path = write(built, out, format.value)
+    inputs = {name: ["batch", *value.shape[1:]] for name, value in built.example_inputs(1).items()}  # pyright: ignore[reportCallIssue]
+    facts = {"out": str(path), "format": format.value, "bytes": path.stat().st_size, "inputs": inputs}
+    if as_json:
+        print_json(facts)
+    else:
+        shapes = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in inputs.items())
+        print_table(["", ""], [("file", path), ("bytes", f"{facts['bytes']:,}"), ("inputs", shapes)])
     say_if_random(model, built)

@@ -81,6 +81,8 @@ def wanted_by(model: nn.Module) -> Wanted:
             f"{' or '.join(TAKES)}, text is for `generate` and noise for `sample`"
         )
     record = preprocessing(model)
+    if record.frames is not None:
+        raise ValueError(f"{type(model).__name__} takes videos, which are not read from files; see zoo.transforms")
     shape = tuple(example[key].shape[1:])
     if record.image_size is None:
         return Wanted(key, shape, False, record, None)

@@ -13,6 +13,8 @@ from zoo.training.data import Spec, Split
 
 MAX_SAMPLES = 5000
 """A larger split is judged by so many of its samples, evenly spaced: a report should not take long."""
+VIDEO = 5
+"""Axes of a batch of videos."""
 MAX_PIXELS = 128
 """Larger images are made smaller for the page."""
 
@@ -73,9 +75,12 @@ def images(batch: Tensor, spec: Spec) -> list[np.ndarray]:
     """Images as they looked before normalisation, (height, width) or (height, width, 3) in [0, 1].
 
     Args:
-        batch: (batch, channels, height, width), normalised by the data's mean and std.
+        batch: (batch, channels, height, width), normalised by the data's mean and std; of videos, (batch, channels,
+            frames, height, width), the middle frame is shown.
         spec: what the data are.
     """
+    if batch.ndim == VIDEO:
+        batch = batch[:, :, batch.shape[2] // 2]
     mean, std = (
         torch.tensor(values or (default,))[:, None, None] for values, default in ((spec.mean, 0.0), (spec.std, 1.0))
     )

@@ -75,7 +75,7 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
     facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
     facts |= {
         name: getattr(spec, name)
-        for name in ("columns", "value_range", "target_mean", "target_std")
+        for name in ("columns", "value_range", "frames", "target_mean", "target_std")
         if getattr(spec, name)
     }
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
@@ -116,7 +116,9 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         name = _name(section, "model")
         options = {key: value for key, value in section.items() if key != "name"}
         known = {field.name for field in fields(factory.config(name))}
-        adaptable = ("num_classes", "in_channels") if _has_weights(name, options) else tuple(spec.model_fields())
+        adaptable = (
+            ("num_classes", "in_channels", "image_size") if _has_weights(name, options) else tuple(spec.model_fields())
+        )
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
         seed_torch(config.trainer.seed, "model")
         model = factory.create(name, **{**filled, **options})

@@ -111,6 +111,8 @@ class TrainerConfig:
     freeze: str | tuple[str, ...] = ()
     """Patterns of parameters that are not trained; `backbone` is all but the head."""
     compile: bool = False
+    gradient_checkpointing: bool = False
+    """Keep only the input of each block for the backward pass and compute the rest again: less memory, more time."""
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""

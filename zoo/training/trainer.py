@@ -8,7 +8,7 @@ is for (`random.py`), the order of samples is one of the step (`data/loader.py`)
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from zoo.training.interrupt import Flag, Interrupted, listening
 from zoo.training.log import Log, ProgressLine
 from zoo.training.metrics import Window
 from zoo.training.objectives import Objective
+from zoo.training.recompute import recomputing
 from zoo.training.run import RunConfig
 from zoo.training.schedule import factor
 from zoo.training.state import State
@@ -155,8 +156,9 @@ class Trainer:
             here.rank, here.size, state.step, self.steps,
         )  # fmt: skip
         window = Window()
+        memory = recomputing(state.networks.values()) if config.gradient_checkpointing else nullcontext()
         pin = here.device.type == "cuda"
-        with closing(training_batches(self.splits.train, plan, config.seed, data["workers"], pin)) as batches:
+        with memory, closing(training_batches(self.splits.train, plan, config.seed, data["workers"], pin)) as batches:
             while state.step < self.steps:
                 microbatches = [self._prepare(next(batches), here) for _ in range(config.accumulate)]
                 self._step(state, microbatches, here, window)

@@ -33,6 +33,16 @@ def find_card(architecture: Architecture, preset: str, tag: str | None) -> Weigh
     raise UnknownName(f"{asked}; {bundled_names()}")
 
 
+def labels(card: Weights) -> tuple[str, ...]:
+    """The names of a card's classes; known lists are torchvision's, in the order that all libraries use."""
+    if card.label_set is None:
+        return card.labels
+    from torchvision.models import get_weight
+
+    holder = {"imagenet-1k": "ResNet18_Weights.IMAGENET1K_V1", "kinetics-400": "R3D_18_Weights.KINETICS400_V1"}
+    return tuple(get_weight(holder[card.label_set]).meta["categories"])
+
+
 def bundled_folder(card: Weights) -> Path | None:
     """The folder within this package that holds the weights, where one does."""
     name = card.source.get("bundled")

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from zoo.config import ConfigError
+from zoo.convert.keymap import Lazy
 from zoo.registry import Architecture, did_you_mean
 from zoo.storage import DamagedFile
-from zoo.weights.tensors import Stored
 
-ADAPTABLE = {"num_classes": ("head",), "in_channels": ("stem", "embed")}
+ADAPTABLE = {"num_classes": ("head", "aux_heads"), "in_channels": ("stem", "embed"), "image_size": ("embed",)}
 """Config field -> the submodules whose shapes follow it; they are adapted when the user names the field."""
+POSITIONS = 3
+"""Axes of an embedding of positions, (1, positions, dim)."""
 MAX_UNSTORED = 2**28
 """Bytes of buffers, such as tables of positions, that a config from a file may ask for beside its stored tensors."""
 
@@ -41,11 +43,14 @@ class LoadReport:
     """What was changed to fit, or drawn anew, and how."""
     ignored: tuple[str, ...] = ()
     """Stored tensors that were not used."""
+    format: str = "zoo"
+    """Whose names the checkpoint has: `zoo`, `torchvision`, `timm`, ..."""
 
     def __str__(self) -> str:
         """Everything in one line."""
         unused = [f"not used: {', '.join(self.ignored)}"] if self.ignored else []
-        return "; ".join([f"{self.loaded} tensors from {self.source}", *self.adapted, *unused])
+        names = "" if self.format == "zoo" else f" ({self.format}'s names)"
+        return "; ".join([f"{self.loaded} tensors from {self.source}{names}", *self.adapted, *unused])
 
 
 def on_meta(architecture: Architecture, config: Any, beside: Collection[str] | None = None) -> nn.Module:
@@ -99,7 +104,7 @@ def draw(model: nn.Module) -> None:
     _init_weights(model)
 
 
-def fit(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Collection[str] = ()) -> LoadReport:
+def fit(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Collection[str] = ()) -> LoadReport:
     """Give a model that is on the meta device its stored tensors, in the dtype in which they are stored.
 
     Args:
@@ -120,7 +125,7 @@ def fit(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Col
     for names, stored in plan.taken:
         tensor, wanted = _read(names, stored, tensors, source), expected[names[0]]
         if tensor.shape != wanted.shape:
-            tensor = adapt_channels(tensor, wanted.shape[1])
+            tensor = adapt_channels(tensor, wanted.shape[1]) if wanted.dim() > POSITIONS else _resampled(model, tensor)
         state |= dict.fromkeys(names, _like(wanted, tensor))
     model.load_state_dict(state, strict=False, assign=True)
     _follow_dtype(model, state)
@@ -148,6 +153,16 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
     return weight[:, turns] * (weight.shape[1] / channels)
 
 
+def _resamples(model: nn.Module, stored: Lazy, wanted: Tensor) -> bool:
+    """Whether the model can interpolate its positions, and these differ in their number alone."""
+    axes = stored.dtype.is_floating_point and len(stored.shape) == wanted.dim() == POSITIONS
+    return hasattr(model, "resample_positions") and axes and stored.shape[::2] == wanted.shape[::2]
+
+
+def _resampled(model: Any, positions: Tensor) -> Tensor:
+    return model.resample_positions(positions)
+
+
 def _follow_dtype(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Where all stored numbers have one dtype, what was drawn beside them gets it too."""
     dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
@@ -158,22 +173,25 @@ def _follow_dtype(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 class _Plan(NamedTuple):
     """What to do with each tensor of a model and of a checkpoint."""
 
-    taken: list[tuple[tuple[str, ...], Stored]]
+    taken: list[tuple[tuple[str, ...], Lazy]]
     """The model's names, several for tied tensors, and where the values lie."""
     fresh: list[tuple[str, ...]]
     ignored: list[str]
     notes: list[str]
 
 
-def _plan(model: nn.Module, tensors: Mapping[str, Stored], source: str, adapt: Collection[str]) -> _Plan:
+def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Collection[str]) -> _Plan:
     expected, plan = model.state_dict(keep_vars=True), _Plan([], [], [], [])
     missing: list[str] = []
-    misfits: list[tuple[str, Stored]] = []
+    misfits: list[tuple[str, Lazy]] = []
     for names in tied(expected):
         name, wanted = names[0], expected[names[0]]
         stored = next((tensors[name] for name in names if name in tensors), None)
         if stored is not None and _fits(stored, wanted):
             plan.taken.append((names, stored))
+        elif stored is not None and _follows(name, "image_size", adapt) and _resamples(model, stored, wanted):
+            plan.taken.append((names, stored))
+            plan.notes.append(f"{name} interpolated from {stored.shape[1]} to {wanted.shape[1]} positions")
         elif stored is not None and _follows(name, "in_channels", adapt) and _fits(stored, wanted, but=1):
             plan.taken.append((names, stored))
             plan.notes.append(f"{name} adapted from {stored.shape[1]} to {wanted.shape[1]} channels")
@@ -206,7 +224,7 @@ def tied(expected: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in names.values()]
 
 
-def _fits(stored: Stored, wanted: Tensor, but: int | None = None) -> bool:
+def _fits(stored: Lazy, wanted: Tensor, but: int | None = None) -> bool:
     """Whether kind and shape agree; `but` is an axis of a convolution that may differ."""
     if stored.dtype.is_floating_point != wanted.is_floating_point() or len(stored.shape) != wanted.dim():
         return False
@@ -226,14 +244,14 @@ def _gap(what: str, names: list[str], others: Iterable[str]) -> list[str]:
     return [f"{what} {names[0]!r}{nearest}{more}"]
 
 
-def _misfit(name: str, stored: Stored, wanted: Tensor) -> str:
+def _misfit(name: str, stored: Lazy, wanted: Tensor) -> str:
     kinds = [f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in (stored, wanted)]
     field = next((field for field, parts in ADAPTABLE.items() if name.split(".")[0] in parts), None)
     remedy = f"; give {field}: the checkpoint's own keeps this tensor, another adapts it" if field else ""
     return f"{name!r} is {kinds[0]}, but {kinds[1]} in the model{remedy}"
 
 
-def _read(names: tuple[str, ...], stored: Stored, tensors: Mapping[str, Stored], source: str) -> Tensor:
+def _read(names: tuple[str, ...], stored: Lazy, tensors: Mapping[str, Lazy], source: str) -> Tensor:
     """The value of a tensor; where a checkpoint holds it under several of its names, they must agree."""
     tensor = stored.read()
     copies = [name for name in names if name in tensors]

@@ -39,6 +39,8 @@ class Spec:
     target_std: tuple[float, ...] = ()
     value_range: tuple[float, float] | None = None
     """The range of an image before normalisation."""
+    frames: int | None = None
+    """Of a video."""
 
     def model_fields(self) -> dict[str, Any]:
         """What a model's config may take from the data."""

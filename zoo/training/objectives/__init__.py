@@ -122,6 +122,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
 
 DEFAULT = {
     "image-classification": "classification",
+    "video-classification": "classification",
     "tabular-classification": "classification",
     "tabular-regression": "regression",
     "text-generation": "causal_lm",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.training.data import Spec
-from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments, rows
+from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, Term, forward_arguments, rows
 
 MANY_CLASSES = 50
 """From so many on, whether the target is among the five best is worth knowing too."""
@@ -22,6 +22,8 @@ class ClassificationConfig:
     """`perceptron` is Rosenblatt's criterion; with plain SGD, lr 1 and batches of one it is his learning rule."""
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread evenly over all classes while training."""
+    aux_weight: float = 0.3
+    """The weight of each auxiliary head's loss, where the model has some (Szegedy et al., 2014, section 5)."""
 
     def __post_init__(self) -> None:
         """Refuse what is no share, and smoothing of what is no probability."""
@@ -34,7 +36,8 @@ class ClassificationConfig:
 class Classification(Objective):
     """The mean loss over samples; hits are counted.
 
-    A batch has `target`, (batch,) int64; the model takes the rest and gives logits, (batch, classes).
+    A batch has `target`, (batch,) int64; the model takes the rest and gives logits, (batch, classes), or these and
+    a tuple of those of its auxiliary heads, which are trained along and not evaluated.
     """
 
     name = "classification"
@@ -57,14 +60,15 @@ class Classification(Objective):
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The summed loss, and the hits for the log."""
-        logits, target = self._logits(nets, batch), batch["target"]
-        total = self._total(logits, target, self.options.label_smoothing)
-        hits = {"accuracy": (_hits(logits, target, 1), rows(batch))}
-        return Loss({self.options.loss: (total, rows(batch), 1.0)}, hits)
+        (logits, *aux), target, count = self._logits(nets, batch), batch["target"], rows(batch)
+        totals = [self._total(each, target, self.options.label_smoothing) for each in (logits, *aux)]
+        terms: dict[str, Term] = {self.options.loss: (totals[0], count, 1.0)}
+        terms |= {f"aux{i}": (total, count, self.options.aux_weight) for i, total in enumerate(totals[1:], start=1)}
+        return Loss(terms, {"accuracy": (_hits(logits, target, 1), count)})
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
         """The loss, without label smoothing, and the hits."""
-        logits, target, count = self._logits(nets, batch), batch["target"], rows(batch)
+        logits, target, count = self._logits(nets, batch)[0], batch["target"], rows(batch)
         metrics = {"loss": self._total(logits, target), "accuracy": _hits(logits, target, 1)}
         if logits.shape[-1] >= MANY_CLASSES:
             metrics["top5_accuracy"] = _hits(logits, target, 5)
@@ -75,15 +79,17 @@ class Classification(Objective):
             return perceptron_criterion(logits, target).sum()
         return F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing)
 
-    def _logits(self, nets: Networks, batch: Batch) -> Tensor:
-        logits = nets["model"](**forward_arguments(batch)).float()
+    def _logits(self, nets: Networks, batch: Batch) -> list[Tensor]:
+        """The logits, and after them those of auxiliary heads."""
+        output = nets["model"](**forward_arguments(batch))
+        logits, *aux = (output[0], *output[1]) if isinstance(output, tuple) else (output,)
         classes = self.spec.num_classes or 0
         if logits.shape[:-1] != batch["target"].shape or logits.shape[-1] < classes:
             raise ValueError(
                 f"the model gives logits of shape {tuple(logits.shape)} for targets of shape "
                 f"{tuple(batch['target'].shape)} in {classes} classes; set model.num_classes={classes}"
             )
-        return logits
+        return [each.float() for each in (logits, *aux)]
 
 
 def perceptron_criterion(logits: Tensor, target: Tensor) -> Tensor:

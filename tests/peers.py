@@ -1,0 +1,124 @@
+"""The peer libraries' networks that ours must equal, one line for each pair of preset and library."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from zoo.convert import peers
+from zoo.registry import ARCHITECTURES
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network of another library and what ours is called."""
+
+    preset: str
+    format: str
+    """The library."""
+    name: str
+    """What it calls this network."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What ours needs besides the preset."""
+    theirs: dict[str, Any] = field(default_factory=dict)
+    """What theirs needs."""
+    sizes: tuple[tuple[int, ...], ...] = ((96, 96), (97, 75))
+    """Heights and widths (for videos with the frames before them) to compare outputs at."""
+
+    @property
+    def id(self) -> str:
+        """For the test's name."""
+        return f"{self.preset}-{self.format}"
+
+    def build(self) -> nn.Module:
+        """The peer's network; within `torch.device("meta")` it takes no memory."""
+        return LIBRARIES[self.format](self.name, self.theirs)
+
+
+def torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    import torchvision.models as models
+
+    return models.get_model(name, **options)
+
+
+def timm(name: str, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, **options)
+
+
+LIBRARIES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {"torchvision": torchvision, "timm": timm}
+
+EQUAL = [
+    Peer("resnet18", "torchvision", "resnet18"),
+    Peer("resnet50", "timm", "resnet50"),
+    Peer("resnext50_32x4d", "torchvision", "resnext50_32x4d"),
+    Peer("resnet26d", "timm", "resnet26d"),
+    Peer("seresnet50", "timm", "seresnet50"),
+    Peer("alexnet", "torchvision", "alexnet", sizes=((224, 224), (131, 97))),
+    Peer("vgg11", "torchvision", "vgg11", sizes=((96, 96), (75, 289))),
+    Peer("vgg11_bn", "timm", "vgg11_bn"),
+    Peer("squeezenet1_0", "torchvision", "squeezenet1_0"),
+    Peer("squeezenet1_1", "torchvision", "squeezenet1_1"),
+    Peer("efficientnet_b0", "torchvision", "efficientnet_b0"),
+    Peer("tf_efficientnet_b0", "timm", "tf_efficientnet_b0"),
+    Peer("efficientnet_v2_s", "torchvision", "efficientnet_v2_s", sizes=((64, 64), (97, 75))),
+    Peer("efficientnetv2_rw_s", "timm", "efficientnetv2_rw_s", sizes=((64, 64), (97, 75))),
+    Peer("convnext_tiny", "torchvision", "convnext_tiny"),
+    Peer("convnext_tiny", "timm", "convnext_tiny"),
+    Peer("r3d_18", "torchvision", "r3d_18", sizes=((8, 32, 32), (5, 49, 37))),
+    Peer("mc3_18", "torchvision", "mc3_18", sizes=((4, 32, 32), (5, 49, 37))),
+    Peer("r2plus1d_18", "torchvision", "r2plus1d_18", sizes=((8, 32, 32), (5, 49, 37))),
+    Peer("vit_ti_16", "timm", "vit_tiny_patch16_224", theirs={"dynamic_img_size": True}, sizes=((224, 224), (96, 160))),
+    Peer("vit_b_32", "torchvision", "vit_b_32", sizes=((224, 224),)),
+    Peer(
+        "deit_ti_16_distilled", "timm", "deit_tiny_distilled_patch16_224", {"image_size": 64}, {"img_size": 64},
+        sizes=((64, 64),),
+    ),
+    Peer("deit3_s_16", "timm", "deit3_small_patch16_224", {"image_size": 64}, {"img_size": 64}, sizes=((64, 64),)),
+    Peer(
+        "vit_ti_16", "timm", "vit_tiny_patch16_224", {"image_size": 64, "pool": "mean"},
+        {"img_size": 64, "global_pool": "avg", "dynamic_img_size": True}, sizes=((64, 64), (48, 80)),
+    ),
+    Peer("densenet121", "torchvision", "densenet121", sizes=((64, 64), (75, 97))),
+    Peer("densenet121", "timm", "densenet121", sizes=((64, 64), (75, 97))),
+    Peer(
+        "googlenet", "torchvision", "googlenet", {"aux_heads": True}, {"init_weights": False},
+        sizes=((64, 64), (75, 97)),
+    ),
+    Peer(
+        "inception_v3", "torchvision", "inception_v3", {}, {"aux_logits": False, "init_weights": False},
+        sizes=((112, 112), (109, 141)),
+    ),
+    Peer("inception_v3", "timm", "inception_v3", sizes=((112, 112), (109, 141))),
+]  # fmt: skip
+"""Compared in outputs, gradients and keys; one or two of each architecture."""
+
+OWN = {  # what the library's network needs to be the preset
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3-torchvision": {"aux_logits": False, "init_weights": False},
+    "inception_v3-timm": {"aux_logits": False},
+    "mae": {"num_classes": 0},
+    "timm": {"num_classes": 1000},
+}
+
+
+def options(preset: str, format: str) -> dict[str, Any]:
+    known = (f"{preset}-{format}", preset, preset.split("_")[0], format)
+    return next((OWN[name] for name in known if name in OWN), {})
+
+
+COUNTED = [
+    *(
+        Peer(preset, format, name, theirs=options(preset, format))
+        for record in ARCHITECTURES.records().values() for format in ("torchvision", "timm")
+        for preset, name in peers(record.name, format).items()
+    ),
+    *(
+        Peer(name, "torchvision", name, {"aux_heads": True}, {"aux_logits": True, "init_weights": False})
+        for name in ("googlenet", "inception_v3")
+    ),
+    Peer("inception_v3", "timm", "inception_v3", {"aux_heads": True}, {"aux_logits": True}),
+]  # fmt: skip
+"""Compared in names and shapes, on the meta device; every preset that a peer has."""

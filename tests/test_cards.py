@@ -1,0 +1,104 @@
+"""The cards of published weights: they fit, they are what the libraries say, and their inputs are prepared alike."""
+
+import warnings
+
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import zoo
+from zoo.config import read_yaml
+from zoo.convert.published import HIDDEN_NORMALISATION, published
+from zoo.registry import ARCHITECTURES
+from zoo.weights.cards import CARDS, cards, labels
+
+pytestmark = pytest.mark.peers
+
+EVERY = [card for record in ARCHITECTURES.records().values() for card in cards(record)]
+PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
+
+
+def different():
+    """One card of each library for each way of preparing images."""
+    found = {}
+    for card in PUBLISHED:
+        library = "torchvision" if "torchvision" in card.source else "timm"
+        found.setdefault((library, str(dict(card.preprocessing)), card.preset in HIDDEN_NORMALISATION), card)
+    return [pytest.param(card, id=f"{card.preset}.{card.tag}") for card in found.values()]
+
+
+def peer_s_transform(card):
+    if "torchvision" in card.source:
+        from torchvision.models import get_weight
+
+        return get_weight(card.source["torchvision"]).transforms()
+    import timm
+    from timm.data import create_transform, resolve_data_config
+
+    cfg = timm.get_pretrained_cfg(card.source["repo"].removeprefix("timm/"))
+    return create_transform(**resolve_data_config(pretrained_cfg=cfg.to_dict()))
+
+
+@pytest.mark.parametrize("card", different())
+def test_images_are_prepared_as_by_those_who_trained(card):
+    ours, theirs = zoo.transforms(f"{card.preset}.{card.tag}"), peer_s_transform(card)
+    for name in ("china.jpg", "flower.jpg"):
+        photo = load_sample_image(name)
+        if card.preprocessing.get("frames"):
+            video = torch.from_numpy(photo.copy()).movedim(-1, 0).repeat(4, 1, 1, 1)
+            inputs = (video, video)
+        else:
+            inputs = (Image.fromarray(photo), Image.fromarray(photo))
+        found, expected = ours(inputs[0]), theirs(inputs[1])
+        if card.preset in HIDDEN_NORMALISATION and "torchvision" in card.source:  # what the network does itself
+            mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+            expected = (expected * std + mean - 0.5) / 0.5
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet"])
+def test_a_file_of_cards_is_what_the_libraries_say_today(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        now = {
+            (card.preset, card.tag): card for card in published(ARCHITECTURES.find(name)) if not isinstance(card, str)
+        }
+    assert {(card.preset, card.tag): card for card in cards(ARCHITECTURES.find(name))} == now
+
+
+def test_a_preset_has_one_default_at_most_and_every_published_one_has_it():
+    defaults = [card.preset for card in EVERY if card.default]
+    assert len(defaults) == len(set(defaults))
+    assert {card.preset for card in PUBLISHED} <= set(defaults)
+
+
+def test_every_tag_has_a_config_and_as_many_labels_as_classes():
+    for card in PUBLISHED:
+        config = zoo.config(f"{card.preset}.{card.tag}")
+        assert len(labels(card)) in (0, config.num_classes)
+
+
+def test_licences_say_what_is_permitted():
+    permitted = set(zoo.list_models("*", license="commercial-ok", tags=True))
+    assert "resnet18.a1_in1k" in permitted
+    assert not {"vit_b_16.mae", "vit_h_14.imagenet1k_swag_e2e_v1", "resnet18.fb_ssl_yfcc100m_ft_in1k"} & permitted
+    assert "vit_b_16.mae" in zoo.list_models("vit_b*", license="cc-by-nc-4.0", tags=True)
+    assert zoo.describe("alexnet").weights[0].metrics == {"accuracy": 0.56522, "top5_accuracy": 0.79066}
+
+
+def test_default_tags_never_change():
+    """A bare name's weights stay the same within a major version; only new presets may be added here."""
+    frozen = {
+        "alexnet": "imagenet1k_v1", "vgg16": "tv_in1k", "resnet18": "a1_in1k", "resnet50": "a1_in1k",
+        "densenet121": "ra_in1k", "efficientnet_b0": "ra_in1k", "efficientnet_v2_s": "imagenet1k_v1",
+        "vit_b_16": "augreg2_in21k_ft_in1k", "deit_s_16": "fb_in1k", "mae_b_16": "mae",
+        "convnext_tiny": "in12k_ft_in1k", "inception_v3": "tv_in1k", "googlenet": "imagenet1k_v1",
+        "r2plus1d_18": "kinetics400_v1",
+    }  # fmt: skip
+    assert {card.preset: card.tag for card in EVERY if card.default and card.preset in frozen} == frozen
+
+
+def test_cards_are_plain_data():
+    for path in CARDS.glob("*.yaml"):
+        assert all(isinstance(tags, dict) for tags in read_yaml(path).values())

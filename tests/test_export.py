@@ -1,0 +1,80 @@
+"""An exported file answers as the model does, for batches of any size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from laws import architectures, build, each, few, perturbed
+from torch.utils._pytree import tree_leaves
+
+import zoo
+from zoo.pipelines import export as module
+from zoo.pipelines.export import SUFFIXES, Inequal, export
+
+IMAGES = [r for task in ("image-classification", "video-classification") for r in architectures(task)]
+
+
+def answers(path, format, inputs):
+    if format == "torch":
+        return tree_leaves(torch.export.load(path).module()(**inputs))
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(found) for found in session.run(None, {k: v.numpy() for k, v in inputs.items()})]
+
+
+def check(model, path, format):
+    export(model, path, format)
+    for batch_size in (1, 4):
+        inputs = model.example_inputs(batch_size)
+        with torch.no_grad():
+            expected = tree_leaves(model(**inputs))
+        for found, truth in zip(answers(path, format, inputs), expected, strict=True):
+            assert ((found - truth).abs().max() / truth.abs().max()).item() < 1e-4
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+@each(architectures())
+def test_every_architecture_s_file_answers_as_it_does(architecture, format, tmp_path):
+    check(perturbed(architecture), tmp_path / f"model{SUFFIXES[format]}", format)
+
+
+@pytest.mark.slow
+@each(few(IMAGES))
+def test_the_smallest_preset_s_onnx_file_answers_as_it_does(architecture, tmp_path):
+    smallest = min(architecture.params, key=lambda name: architecture.params[name])
+    check(build(architecture, architecture.preset(smallest)).eval(), tmp_path / "model.onnx", "onnx")
+
+
+def test_the_model_keeps_its_mode_and_its_weights(tmp_path):
+    model = build(IMAGES[0]).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export(model, tmp_path / "model.pt2", "torch")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_file_with_other_answers_is_not_written(tmp_path, monkeypatch):
+    (tmp_path / "model.pt2").write_bytes(b"the one before")
+    monkeypatch.setattr(module, "_run_torch", lambda path, inputs: [torch.zeros(3, 5)])
+    with pytest.raises(Inequal, match=r"its answers differ from the model's by .* not written"):
+        export(build(IMAGES[0]), tmp_path / "model.pt2", "torch")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.pt2", b"the one before")]
+
+
+def test_the_suffix_says_what_a_file_is(tmp_path):
+    with pytest.raises(ValueError, match=r"a file of format onnx ends in \.onnx; rename it"):
+        export(build(IMAGES[0]), tmp_path / "model.pt2", "onnx")
+
+
+def test_the_command_says_what_the_file_takes(run, tmp_path):
+    out = tmp_path / "digits.onnx"
+    facts = json.loads(run("export", "resnet20.digits", "--out", out, "--json"))
+    assert facts == {
+        "out": str(out), "format": "onnx", "bytes": out.stat().st_size, "inputs": {"image": ["batch", 1, 32, 32]},
+    }  # fmt: skip
+    image = np.zeros((1, 1, 32, 32), dtype=np.float32)
+    truth = zoo.create("resnet20.digits").eval()(torch.from_numpy(image))
+    (found,) = answers(out, "onnx", {"image": torch.from_numpy(image)})
+    torch.testing.assert_close(found, truth)

@@ -1,0 +1,108 @@
+"""Weights of other libraries, recognised by their names and written back under them.
+
+`zoo/convert/<architecture>.py` exports `FORMATS`: the other library's name -> a function from our config to the
+`Layout` of its checkpoints; and `NAMES`: the library's name -> the presets that it has too.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo.convert.keymap import Layout, Lazy, overlap, to_ours, to_theirs
+from zoo.registry import ARCHITECTURES, did_you_mean
+from zoo.storage import as_disk_error, staged_file
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
+"""What data-parallel training, torch.compile and some trainers put before every name."""
+
+
+def formats(architecture: str) -> Mapping[str, Callable[[Any], Layout]]:
+    """The libraries whose checkpoints of an architecture are understood."""
+    module = f"zoo.convert.{architecture}"
+    return importlib.import_module(module).FORMATS if importlib.util.find_spec(module) else {}
+
+
+def peers(architecture: str, format: str) -> dict[str, str]:
+    """The presets of an architecture that a library has too, and what they are called there."""
+    module = importlib.import_module(f"zoo.convert.{architecture}") if formats(architecture) else None
+    found: Mapping[str, str] | tuple[str, ...] = getattr(module, "NAMES", {}).get(format, ())
+    return dict(found) if isinstance(found, Mapping) else {name: name for name in found}
+
+
+class Recognised(NamedTuple):
+    """A checkpoint under our names."""
+
+    format: str
+    """Whose it is; `zoo` for our own."""
+    tensors: dict[str, Lazy]
+    passed: list[str]
+    """What it holds beside the model, such as auxiliary heads that the config leaves out."""
+
+
+def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping[str, Lazy]) -> Recognised:
+    """Whose checkpoint this is, by its names alone, and its tensors under ours.
+
+    Args:
+        architecture: the architecture's name.
+        config: the config of the model that it shall fit.
+        model: that model, on any device.
+        tensors: the checkpoint.
+    """
+    names = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tensors = _unwrapped(tensors)
+    layouts = {"zoo": None, **{name: make(config) for name, make in formats(architecture).items()}}
+    best = max(layouts, key=lambda name: overlap(layouts[name], names, tensors))  # the first of equals
+    layout = layouts[best]
+    return Recognised(best, dict(tensors), []) if layout is None else Recognised(best, *to_ours(layout, names, tensors))
+
+
+def _unwrapped(tensors: Mapping[str, Lazy]) -> Mapping[str, Lazy]:
+    for prefix in WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def export_weights(model: nn.Module, path: str | Path, *, format: str) -> Path:
+    """Write a model's weights as another library's current release would save them.
+
+    Args:
+        model: of a registered architecture.
+        path: the .safetensors file; one that is there is replaced.
+        format: the library: `torchvision`, `timm`, ...; or `zoo` for our own names.
+
+    Raises:
+        ValueError: this architecture has no such format.
+        OSError: the disk is full or not writable; what was there before is untouched.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in foreign_tensors(model, format).items()}
+    target = Path(path)
+    with staged_file(target) as staging:
+        try:
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise as_disk_error(error, target) from None
+    return target
+
+
+def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
+    """A model's tensors under another library's names and in its shapes; errors as for `export_weights`."""
+    record = next((record for record in ARCHITECTURES.records().values() if record.model is type(model)), None)
+    if record is None:
+        raise ValueError(f"{type(model).__name__} is the model of no registered architecture; zoo.register(...) it")
+    known = {"zoo": None, **formats(record.name)}
+    if format not in known:
+        hint = did_you_mean(format, known) or f"; {record.name} has {', '.join(known)}"
+        raise ValueError(f"unknown format {format!r}{hint}")
+    make = known[format]
+    return (
+        dict(model.state_dict())
+        if make is None
+        else to_theirs(make(getattr(model, "config", None)), model.state_dict())
+    )

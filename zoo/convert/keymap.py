@@ -1,0 +1,155 @@
+"""How another library names and shapes a model's tensors, as data that works in both directions."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Lazy(Protocol):
+    """A tensor that is known by shape and dtype before it is read; `zoo.weights.tensors.Stored` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its dtype."""
+        ...
+
+    def read(self) -> Tensor:
+        """Its value, in memory of its own."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where everything of one model stands in another library's checkpoints."""
+
+    renamed: Mapping[str, str]
+    """Our module or tensor -> theirs. The longest name of ours that a tensor's name begins with decides; the rest of
+    it stays: `stem.conv -> conv1` takes `stem.conv.weight` to `conv1.weight`."""
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Our tensor -> theirs, which are ours cut along the first axis into equal parts."""
+    shaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Our tensor -> the shape in which they store the same numbers."""
+    unused: tuple[str, ...] = ()
+    """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
+    respelt: tuple[tuple[str, str], ...] = ()
+    """Regular expressions and replacements that turn the names of old releases into today's."""
+
+    def theirs(self, name: str) -> tuple[str, ...]:
+        """Their names for one of our tensors."""
+        if name in self.joined:
+            return self.joined[name]
+        parts = name.split(".")
+        for end in range(len(parts), 0, -1):
+            ours = ".".join(parts[:end])
+            if ours in self.renamed:
+                return (".".join([self.renamed[ours], *parts[end:]]),)
+        return (name,)
+
+    def today(self, name: str) -> str:
+        """One of their names as their present release spells it."""
+        for pattern, replacement in self.respelt:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+def to_ours(
+    layout: Layout, names: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Lazy]
+) -> tuple[dict[str, Lazy], list[str]]:
+    """A foreign checkpoint under our names.
+
+    Args:
+        layout: where things stand in it.
+        names: our tensors and their shapes.
+        tensors: the checkpoint.
+
+    Returns:
+        What was found, by our names, and below it under its own name what nobody knows; and what was passed over.
+    """
+    left = {layout.today(name): tensor for name, tensor in tensors.items()}
+    found: dict[str, Lazy] = {}
+    for name, shape in names.items():
+        parts = [left.pop(their) for their in layout.theirs(name) if their in left]
+        if len(parts) == len(layout.theirs(name)):
+            tensor = parts[0] if len(parts) == 1 else Joined(tuple(parts))
+            found[name] = Reshaped(tensor, shape) if tuple(tensor.shape) == layout.shaped.get(name) else tensor
+        elif name.endswith("num_batches_tracked"):  # BatchNorm did not count before torch 0.4.1
+            found[name] = Zero()
+    passed = [name for name in left if any(re.fullmatch(pattern, name) for pattern in layout.unused)]
+    return {**found, **{name: tensor for name, tensor in left.items() if name not in passed}}, passed
+
+
+def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors as the other library would save them."""
+    written: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        theirs = layout.theirs(name)
+        tensor = tensor.reshape(layout.shaped.get(name, tensor.shape))
+        written |= zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,), strict=True)
+    return written
+
+
+def overlap(layout: Layout | None, names: Collection[str], tensors: Collection[str]) -> int:
+    """How many of our tensors a checkpoint holds, if it has this layout; None stands for our own."""
+    if layout is None:
+        return sum(name in tensors for name in names)
+    present = {layout.today(name) for name in tensors}
+    return sum(all(their in present for their in layout.theirs(name)) for name in names)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several tensors as one, along the first axis."""
+
+    parts: tuple[Lazy, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With the parts' first axes added up."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the parts."""
+        return self.parts[0].dtype
+
+    def read(self) -> Tensor:
+        """The parts in a row."""
+        return torch.cat([part.read() for part in self.parts])
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """A tensor's numbers in another shape."""
+
+    tensor: Lazy
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the tensor."""
+        return self.tensor.dtype
+
+    def read(self) -> Tensor:
+        """The same numbers, in the same order."""
+        return self.tensor.read().reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Zero:
+    """The count of a BatchNorm that never counted."""
+
+    shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.int64
+
+    def read(self) -> Tensor:
+        """A zero."""
+        return torch.zeros(self.shape, dtype=self.dtype)

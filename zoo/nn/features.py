@@ -1,0 +1,65 @@
+"""Feature maps from within an image backbone, for detection, segmentation and retrieval."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 4)) -> list[Tensor]:
+    """What the stages of a network put out on the way to its last map, with gradients.
+
+    Stage k has a stride of 2**(k + 1): of 4, 8, 16 and 32 pixels for 1 to 4, and 0 is a stride of 2 where there is
+    one; where several layers have the same stride, the last one counts. In a network of equal blocks, such as a vision
+    transformer, stages are depths instead: 1 is the first block, and its tokens come as maps.
+
+    Args:
+        model: an image classifier.
+        image: as the model takes it, (batch, channels, height, width).
+        stages: which, in ascending order.
+
+    Returns:
+        One map (batch, channels, rows, columns) for each stage.
+
+    Raises:
+        ValueError: the model has no such stage; the message names those that it has.
+    """
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Tensor) -> None:
+        seen.append(output)
+
+    handles = [part.register_forward_hook(keep) for part in _parts(model)]
+    try:
+        forward_features: Any = model.forward_features
+        forward_features(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    by_stage = {_stage(image, output): output for output in seen}
+    if hasattr(model, "blocks"):
+        to_maps: Any = model.to_maps
+        by_stage = {depth: to_maps(tokens, image) for depth, tokens in enumerate(seen, start=1)}
+    missing = [stage for stage in stages if stage not in by_stage]
+    if missing:
+        known = ", ".join(map(str, sorted(by_stage)))
+        raise ValueError(f"{type(model).__name__} has no stage {missing[0]} for this image; it has {known}")
+    return [by_stage[stage] for stage in stages]
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """The modules after which a map may be taken, in depth order."""
+    names = [name for name, _ in model.named_children()]
+    if "blocks" in names:
+        return list(model.get_submodule("blocks").children())
+    if "stages" not in names:
+        raise ValueError(f"{type(model).__name__} is no image backbone: it has neither stages nor blocks")
+    before = [model.get_submodule(name) for name in names[: names.index("stages")]]
+    return [*before, *model.get_submodule("stages").children()]
+
+
+def _stage(image: Tensor, output: Tensor) -> int:
+    """Which stage a map belongs to, by how much smaller than the image it is."""
+    ratio = math.sqrt(image.shape[-2] * image.shape[-1] / (output.shape[-2] * output.shape[-1]))
+    return round(math.log2(ratio)) - 1

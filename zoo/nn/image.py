@@ -1,0 +1,69 @@
+"""What all image classifiers share: a look at the image before it is read, and a head that can be replaced."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def check_image(image: Tensor, in_channels: int, smallest: int = 1, axes: str = "height, width") -> None:
+    """Refuse what the network cannot read.
+
+    Args:
+        image: (batch, channels, *axes).
+        in_channels: how many channels the network takes.
+        smallest: the least height and width that it takes, in pixels.
+        axes: the names of the axes after the channels.
+
+    Raises:
+        ValueError: the image has another rank, another number of channels, whole numbers or too few pixels.
+    """
+    shape = f"(batch, {in_channels}, {axes})"
+    if image.ndim != 3 + axes.count(","):
+        hint = "; image[None] makes a batch of one" if image.ndim == 2 + axes.count(",") else ""
+        raise ValueError(f"an image batch is {shape}, got shape {tuple(image.shape)}{hint}")
+    if image.shape[1] != in_channels:
+        raise ValueError(
+            f"an image batch is {shape}, got {image.shape[1]} channels; convert the images, or create the model with "
+            f"in_channels={image.shape[1]}"
+        )
+    if not image.is_floating_point():
+        raise ValueError(
+            f"an image is floating-point and normalised, got {image.dtype}; zoo.transforms(...) prepares it as the "
+            "weights expect, and image.float() / 255 is in [0, 1]"
+        )
+    if min(image.shape[-2:]) < smallest:
+        height, width = image.shape[-2:]
+        raise ValueError(f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least")
+
+
+def last_map(features: Tensor) -> Tensor:
+    """The features themselves; warns where so few positions are left that the network sees no picture any more."""
+    height, width = features.shape[-2:]
+    if min(height, width) < 2 and not torch.compiler.is_compiling():
+        warnings.warn(
+            f"the last feature map has only {height} x {width} positions, for the image is small for this network; "
+            "enlarge it (data.image_size in a run), or use a preset or stem for small images",
+            stacklevel=3,
+        )
+    return features
+
+
+def reset_classifier(self: Any, num_classes: int) -> None:
+    """Put a new, freshly drawn head for `num_classes` classes in place of the old one, auxiliary heads included."""
+    self.config = dataclasses.replace(self.config, num_classes=num_classes)
+    like = next(self.parameters())
+    with torch.device("meta"):
+        fresh = type(self)(self.config)
+    for old, new in zip(_owners(self), _owners(fresh), strict=True):
+        old.add_module("head", new.head.to_empty(device=like.device).to(like.dtype))
+        for layer in old.head.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                layer.reset_parameters()
+
+
+def _owners(model: Any) -> list[Any]:
+    """The modules that have a head."""
+    return [model, *getattr(model, "aux_heads", ())]
