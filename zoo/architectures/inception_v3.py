@@ -22,6 +22,7 @@ Output: logits (batch, num_classes); with `aux_heads` in train and eval alike `L
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -46,6 +47,8 @@ class InceptionV3Config:
 
     width: int = WIDTH
     """Channels of the first convolution, an even number; all others keep their ratio to it."""
+    depths: tuple[int, int, int] = (3, 5, 3)
+    """Modules for 35x35, 17x17 and 8x8 positions; fewer are the first ones, two, one and two at least."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """With a stride of 2 in the first convolution and two max-poolings on the way, or with neither."""
     dropout: float = 0.5
@@ -74,6 +77,10 @@ class InceptionV3Config:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
         if self.width % 2:
             raise ValueError(f"width {self.width} is odd, so that channels could not be scaled to it; make it even")
+        if any(
+            not least <= depth <= most for depth, least, most in zip(self.depths, (2, 1, 2), (3, 5, 3), strict=True)
+        ):
+            raise ValueError(f"depths {self.depths} must lie between (2, 1, 2) and (3, 5, 3)")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1); 0 leaves it out")
 
@@ -248,9 +255,9 @@ class InceptionV3(nn.Module):
         reduced, channels = scaled(*CONV)
         convs = OrderedDict(pool=halve(), reduce=conv(third, reduced, 1), conv=conv(reduced, channels, 3, padded=False))
         self.stages = nn.Sequential(nn.Sequential(convs))
-        for number, modules in enumerate(MODULES, start=1):
+        for number, (modules, depth) in enumerate(zip(MODULES, config.depths, strict=True), start=1):
             stage = nn.Sequential(OrderedDict(pool=halve()) if number == 1 else OrderedDict())
-            for name, (figure, row) in modules.items():
+            for name, (figure, row) in islice(modules.items(), depth):
                 stage.add_module(name, figure(*scaled(*row)))
             self.stages.append(stage)
         self.aux_heads = nn.ModuleList()
@@ -308,7 +315,7 @@ ARCHITECTURE = Architecture(
     config=InceptionV3Config,
     task="image-classification",
     paper="https://arxiv.org/abs/1512.00567",
-    tiny=InceptionV3Config(width=4, stem="small", num_classes=5),
+    tiny=InceptionV3Config(width=4, depths=(3, 3, 2), stem="small", num_classes=5),
     presets={},
     params={"inception_v3": 23_834_568},
     aliases={},
