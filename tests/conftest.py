@@ -35,3 +35,9 @@ def toy():
 
     with toy_zoo.registered(toy_zoo.architecture()):
         yield
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Drawing a page takes longer than these runs, and one test of it is enough."""
+    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")

@@ -46,12 +46,6 @@ def text_run(tmp_path_factory):
     return base / "run"
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    """Drawing a page takes longer than these runs, and one test of it is enough."""
-    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
-
-
 def arrays(classes=5):
     """Test images of the first digits, (samples, 8, 8) in [0, 1], and what they are."""
     from sklearn.datasets import load_digits

@@ -218,8 +218,7 @@ def test_a_picture_that_cannot_be_written_names_the_picture(fail, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_a_run_that_saved_nothing_may_be_begun_again(fail, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
+def test_a_run_that_saved_nothing_may_be_begun_again(fail, tmp_path, no_report):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "config.yaml").write_text(CONFIG.replace("steps: 2", "steps: 7"))
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 1, "split": "train", "loss": 5.0}\n')
@@ -273,9 +272,8 @@ def _damage(path, how):
     return path.write_bytes(data if how == "flipped" else data[:-9])
 
 
-def test_resume_names_the_damaged_checkpoint_that_it_skips(made, tmp_path, capsys, monkeypatch):
+def test_resume_names_the_damaged_checkpoint_that_it_skips(made, tmp_path, capsys, monkeypatch, no_report):
     monkeypatch.chdir(made)
-    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
     copy = shutil.copytree(made / "run", tmp_path / "copy")
     _damage(copy / "checkpoints" / "step-00000002" / "state.safetensors", "flipped")
     assert main(["train", "ok.yaml", "--out", str(copy), "--resume"]) == 0

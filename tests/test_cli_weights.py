@@ -16,7 +16,7 @@ SAYS = {"mean": (0.3,), "std": (0.4,), "image_size": 8}
 
 
 @pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
+def mine(tmp_path, monkeypatch, no_report):
     """A world where resnet20 has the weights `mine`."""
     torch.manual_seed(0)
     model = zoo.create("resnet20", in_channels=1, num_classes=10)
@@ -28,7 +28,6 @@ def mine(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("zoo.weights.cards.CARDS", tmp_path / "cards")
     monkeypatch.setattr("zoo.weights.cards.PRETRAINED", tmp_path / "pretrained")
-    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
 
 
 def test_weights_are_listed_with_licence_and_metrics(run):

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from laws import architectures, build, each, few, perturbed
+from laws import architectures, build, classifiers, each, few, perturbed
 from torch.utils._pytree import tree_leaves
 
 import zoo
 from zoo.pipelines import export as module
 from zoo.pipelines.export import SUFFIXES, Inequal, export
 
-IMAGES = [r for task in ("image-classification", "video-classification") for r in architectures(task)]
+IMAGES = classifiers()
 
 
 def answers(path, format, inputs):

@@ -9,8 +9,7 @@ from zoo.cli import main
 from zoo.pipelines import predict
 
 
-def test_predict_finds_columns_by_their_names(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.report.run_page", lambda folder: folder / "report.html")
+def test_predict_finds_columns_by_their_names(run, tmp_path, no_report):
     rows = [(i / 10, 50 + i % 7, "big" if i > 15 else "small") for i in range(30)]
     table = "height,width,kind\n" + "".join(f"{a},{b},{kind}\n" for a, b, kind in rows)
     (tmp_path / "train.csv").write_text(table)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from laws import architectures, build
+from laws import build, classifiers
 
 from zoo.training.recompute import recomputing
 
-IMAGES = [record for task in ("image-classification", "video-classification") for record in architectures(task)]
+IMAGES = classifiers()
 
 
 def outcome(model, inputs, checkpointed):

@@ -13,7 +13,6 @@ from torch import nn
 from toy_zoo import Toy, ToyConfig, same_state
 
 import zoo
-from zoo import weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +67,7 @@ def test_a_save_that_fails_leaves_the_model_before_and_nothing_else(model, folde
     def fail(*_args, **_options):
         raise OSError(28, "No space left on device") if fault == "full disk" else KeyboardInterrupt
 
-    monkeypatch.setattr(weights, "save_file", fail)
+    monkeypatch.setattr("zoo.weights.tensors.save_file", fail)
     other = zoo.create("toy_wide", num_classes=6)
     with pytest.raises((OSError, KeyboardInterrupt)):
         zoo.save(other, folder)

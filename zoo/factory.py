@@ -14,13 +14,12 @@ from torch import nn
 
 from zoo.config import replace
 from zoo.convert import recognise
-from zoo.convert.keymap import Lazy
 from zoo.hub.client import fetch
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
 from zoo.weights import Provenance, open_folder, provenance_of, provenance_of_config, read_folder
 from zoo.weights.cards import bundled_folder, bundled_names, cards, find_card, labels
 from zoo.weights.fit import MismatchError, draw, fit, on_meta
-from zoo.weights.tensors import read_header
+from zoo.weights.tensors import Lazy, read_header
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 

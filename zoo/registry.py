@@ -239,6 +239,11 @@ ARCHITECTURES: Registry[Architecture] = Registry(
 )
 
 
+def architecture_of(model: object) -> Architecture | None:
+    """The record whose class a model has, or None."""
+    return next((record for record in ARCHITECTURES.records().values() if record.model is type(model)), None)
+
+
 class Resolved(NamedTuple):
     """What a name stands for."""
 

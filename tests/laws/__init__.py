@@ -15,9 +15,14 @@ from torch.utils._pytree import tree_leaves
 from zoo.registry import ARCHITECTURES, Architecture
 
 
-def architectures(task: str | None = None) -> list[Architecture]:
-    """Every registered architecture, or those of a task."""
-    return [record for record in ARCHITECTURES.records().values() if task in (None, record.task)]
+def architectures(*tasks: str) -> list[Architecture]:
+    """Every registered architecture, or those of these tasks."""
+    return [record for record in ARCHITECTURES.records().values() if not tasks or record.task in tasks]
+
+
+def classifiers() -> list[Architecture]:
+    """Those of images and of videos, which share a contract."""
+    return architectures("image-classification", "video-classification")
 
 
 def each(records: list[Architecture]) -> pytest.MarkDecorator:

@@ -35,9 +35,9 @@ def create_name(model: str) -> str:
     folder = Path(model)
     if is_run(folder) and not (folder / "model").is_dir():
         raise FileNotFoundError(f"{model}: this run has no model yet, for it has not ended; go on with --resume")
-    from zoo.weights import holds_model
+    from zoo.weights import model_folder
 
-    return f"local-dir:{model}" if is_run(folder) or holds_model(folder) or holds_model(folder / "model") else model
+    return f"local-dir:{model}" if is_run(folder) or model_folder(folder) else model
 
 
 def is_run(folder: Path) -> bool:

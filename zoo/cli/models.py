@@ -146,12 +146,11 @@ def _show(known: "Description", config: dict[str, Any], anatomy: "Anatomy") -> N
 def _where(known: "Description") -> str:
     if ":" in known.name:
         return "in this folder"
-    default = next((card.tag for card in known.weights if card.default), None)
     if not known.weights:
         return "none: zoo.create draws them at random"
-    return (
-        f"{len(known.weights)}, of which {default} is meant by pretrained=True" if default else str(len(known.weights))
-    )
+    default = next((card.tag for card in known.weights if card.default), None)
+    meant = f", of which {default} is meant by pretrained=True" if default else ""
+    return f"{len(known.weights)}{meant}"
 
 
 def _weights_row(card: "Weights") -> tuple[str, ...]:

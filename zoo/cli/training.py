@@ -140,7 +140,8 @@ def _evaluation_config(model: str, data: str | None, overrides: list[str]) -> "R
         values = {**values, "data": locate(data), "objective": {}}
     changes = parse_overrides(overrides)
     if "model" in changes:
-        raise ValueError(f"{overrides[0]}: a model is measured as it is; settings may begin with data. or objective.")
+        word = next(word for word in overrides if word.startswith("model"))
+        raise ValueError(f"{word}: a model is measured as it is; settings may begin with data. or objective.")
     values = merge({**values, "model": {"name": weights_name(model)}}, changes)
     return RunConfig.of(_normalised_alike(values) if data is not None else values, model)
 

@@ -107,7 +107,6 @@ def sample(
     images = draw(built, count, seed=seed)
     buffer = io.BytesIO()
     picture(images).save(buffer, format="PNG")
-    out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, buffer.getvalue())
     facts = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
     if as_json:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo.convert.keymap import Layout, Lazy, overlap, to_ours, to_theirs
-from zoo.registry import ARCHITECTURES, did_you_mean
-from zoo.storage import as_disk_error, staged_file
+from zoo.convert.keymap import Layout, overlap, to_ours, to_theirs
+from zoo.registry import architecture_of, did_you_mean
+from zoo.storage import staged_file
+from zoo.weights.tensors import Lazy, write_tensors
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 """What data-parallel training, torch.compile and some trainers put before every name."""
@@ -56,6 +55,8 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
     """
     names = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tensors = _unwrapped(tensors)
+    if names.keys() <= tensors.keys():  # ours, as nearly always
+        return Recognised("zoo", dict(tensors), [])
     layouts = {"zoo": None, **{name: make(config) for name, make in formats(architecture).items()}}
     best = max(layouts, key=lambda name: overlap(layouts[name], names, tensors))  # the first of equals
     layout = layouts[best]
@@ -81,19 +82,15 @@ def export_weights(model: nn.Module, path: str | Path, *, format: str) -> Path:
         ValueError: this architecture has no such format.
         OSError: the disk is full or not writable; what was there before is untouched.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in foreign_tensors(model, format).items()}
-    target = Path(path)
+    tensors, target = foreign_tensors(model, format), Path(path)
     with staged_file(target) as staging:
-        try:
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise as_disk_error(error, target) from None
+        write_tensors(staging, tensors)
     return target
 
 
 def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
     """A model's tensors under another library's names and in its shapes; errors as for `export_weights`."""
-    record = next((record for record in ARCHITECTURES.records().values() if record.model is type(model)), None)
+    record = architecture_of(model)
     if record is None:
         raise ValueError(f"{type(model).__name__} is the model of no registered architecture; zoo.register(...) it")
     known = {"zoo": None, **formats(record.name)}

@@ -3,28 +3,11 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Lazy(Protocol):
-    """A tensor that is known by shape and dtype before it is read; `zoo.weights.tensors.Stored` is one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Its dtype."""
-        ...
-
-    def read(self) -> Tensor:
-        """Its value, in memory of its own."""
-        ...
+from zoo.weights.tensors import Lazy
 
 
 @dataclass(frozen=True, kw_only=True)

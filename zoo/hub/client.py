@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.convert.keymap import Lazy
 from zoo.registry import Weights
 from zoo.storage import DamagedFile, describe_file
 from zoo.version import __version__
 from zoo.weights.cards import bundled_names
-from zoo.weights.tensors import read_header
+from zoo.weights.tensors import Lazy, read_header
 
 
 @dataclass(frozen=True)

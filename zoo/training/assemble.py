@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo import factory
 from zoo.config import ConfigError, build, read_yaml, to_dict
-from zoo.registry import ARCHITECTURES
+from zoo.registry import architecture_of
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
 from zoo.training.random import seed_torch
@@ -70,7 +70,7 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
 
 def note_data(model: nn.Module, spec: Spec) -> bool:
     """Let a model say what it was trained on, so that its folder does; False for a class that nobody registered."""
-    if all(architecture.model is not type(model) for architecture in ARCHITECTURES.records().values()):
+    if architecture_of(model) is None:
         return False
     facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
     facts |= {
@@ -161,11 +161,11 @@ def _objective(
 
 
 def _default_objective(model: nn.Module) -> str:
-    task = next((a.task for a in ARCHITECTURES.records().values() if a.model is type(model)), None)
-    if task not in DEFAULT:
+    record = architecture_of(model)
+    if record is None or record.task not in DEFAULT:
         known = ", ".join(OBJECTIVES.records())
         raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")
-    return DEFAULT[task]
+    return DEFAULT[record.task]
 
 
 def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objective]) -> None:

@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zoo.config import ConfigError, build, replace, to_dict
-from zoo.registry import ARCHITECTURES, Architecture, UnknownName
-from zoo.storage import DamagedFile, as_disk_error, check_folder, staged_folder
+from zoo.registry import ARCHITECTURES, Architecture, UnknownName, architecture_of
+from zoo.storage import DamagedFile, check_folder, staged_folder
 from zoo.version import __version__
 from zoo.weights.fit import fit, on_meta, tied
-from zoo.weights.tensors import Stored, read_header
+from zoo.weights.tensors import Stored, read_header, write_tensors
 
 CONFIG, TENSORS, INDEX, MANIFEST = "config.json", "model.safetensors", "model.safetensors.index.json", "zoo.json"
 OURS = re.compile(r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
@@ -85,10 +83,11 @@ def provenance_of(model: nn.Module) -> Provenance:
     known = getattr(model, "provenance", None)
     if isinstance(known, Provenance):
         return known
-    for record in ARCHITECTURES.records().values():
-        if record.model is type(model):
-            return provenance_of_config(record, getattr(model, "config", None))
-    raise ValueError(f"{type(model).__name__} is the model of no registered architecture; zoo.register(...) its record")
+    record = architecture_of(model)
+    if record is None:
+        who = type(model).__name__
+        raise ValueError(f"{who} is the model of no registered architecture; zoo.register(...) its record")
+    return provenance_of_config(record, getattr(model, "config", None))
 
 
 def provenance_of_config(architecture: Architecture, config: Any) -> Provenance:
@@ -179,27 +178,11 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int
     files = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     files = files if len(shards) > 1 else [TENSORS]
     for file, shard in zip(files, shards, strict=True):
-        try:
-            save_file(_without_shared_memory(shard), folder / file, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise as_disk_error(error, folder / file) from None
-        (folder / file).chmod((folder / CONFIG).stat().st_mode)  # safetensors gives 0600, whatever the umask
+        write_tensors(folder / file, shard)
     if len(shards) > 1:
         places = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
         total = sum(tensor.nbytes for tensor in tensors.values())
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-
-
-def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU that lie whole and alone in their memory, as the format wants them."""
-    alone: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        here = tensor.detach().cpu().contiguous()
-        memory = here.untyped_storage()
-        alone[name] = here.clone() if memory.nbytes() != here.nbytes or memory.data_ptr() in seen else here
-        seen.add(memory.data_ptr())
-    return alone
 
 
 def load(folder: str | Path, verify: bool = True) -> nn.Module:
@@ -250,18 +233,18 @@ def read_folder(folder: str | Path) -> Saved:
     return Saved(path, architecture, config, Provenance(**facts))
 
 
-def holds_model(folder: Path) -> bool:
-    """Whether a model lies in a folder, be it damaged."""
-    return (folder / CONFIG).exists() or (folder / MANIFEST).exists()
+def model_folder(folder: Path) -> Path | None:
+    """Where a model lies, be it damaged: in the folder, or in its `model`, as in a run's; None where there is none."""
+    places = (folder, folder / "model")
+    return next((place for place in places if (place / CONFIG).exists() or (place / MANIFEST).exists()), None)
 
 
 def _locate(folder: str | Path) -> Path:
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"expected the path of a folder, got {type(folder).__name__}; zoo.load(folder) makes the model")
-    path = Path(folder)
-    path = path / "model" if not holds_model(path) and holds_model(path / "model") else path
-    if not holds_model(path):
-        raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(path))
+    path = model_folder(Path(folder))
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(folder))
     if not (path / MANIFEST).exists() and _read_json(path / CONFIG).get("library_name") != "zoo":
         raise ConfigError(f"{path / CONFIG}: was not written by zoo.save; give the model's name, and this as weights=")
     return path

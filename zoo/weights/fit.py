@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from zoo.config import ConfigError
-from zoo.convert.keymap import Lazy
 from zoo.registry import Architecture, did_you_mean
 from zoo.storage import DamagedFile
+from zoo.weights.tensors import Lazy
 
 ADAPTABLE = {"num_classes": ("head", "aux_heads"), "in_channels": ("stem", "embed"), "image_size": ("embed",)}
 """Config field -> the submodules whose shapes follow it; they are adapted when the user names the field."""

@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo.storage import DamagedFile
+from zoo.storage import DamagedFile, as_disk_error
 
 MAX_HEADER = 16 * 2**20
 """Bytes; the largest published models stay below 4 MiB per file."""
@@ -25,6 +27,24 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "BOOL": torch.bool,
 }  # fmt: skip
+
+
+class Lazy(Protocol):
+    """A tensor that is known by shape and dtype before it is read; `Stored` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its dtype."""
+        ...
+
+    def read(self) -> Tensor:
+        """Its value, in memory of its own."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,3 +118,30 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _damaged(path: Path, why: str) -> DamagedFile:
     return DamagedFile(f"{path}: no complete safetensors file: {why}; use another copy")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file of tensors from any device.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(_without_shared_memory(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise as_disk_error(error, path) from None
+    path.chmod(mode)  # safetensors gives 0600, whatever the umask
+
+
+def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU that lie whole and alone in their memory, as the format wants them."""
+    alone: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        memory = here.untyped_storage()
+        alone[name] = here.clone() if memory.nbytes() != here.nbytes or memory.data_ptr() in seen else here
+        seen.add(memory.data_ptr())
+    return alone

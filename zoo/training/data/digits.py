@@ -37,8 +37,6 @@ class Digits(ImageOptions):
             raise ValueError(f"shift {self.shift} is not in [0, {SIZE}); the images have {SIZE} pixels a side")
         if self.per_class is not None and self.per_class < 1:
             raise ValueError(f"per_class {self.per_class} is below 1")
-        if self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} is below 1")
 
 
 def load(options: Digits) -> Splits:

@@ -45,8 +45,6 @@ class ImageFolder(ImageOptions):
         """Refuse numbers out of range."""
         super().__post_init__()
         check_fractions(test_fraction=self.test_fraction)
-        if self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} is below 1")
         for name in ("min_area", "crop_fraction"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in (0, 1]")

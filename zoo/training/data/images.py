@@ -24,9 +24,11 @@ class ImageOptions(HoldOut):
     mean: tuple[float, ...] = ()
     """Normalise by this and `std` instead, as a model that is fine-tuned expects it."""
     std: tuple[float, ...] = ()
+    image_size: int | None = None
+    """Images are interpolated to this size; by default they keep their own."""
 
     def __post_init__(self) -> None:
-        """Refuse deviations that cannot divide."""
+        """Refuse deviations that cannot divide, and sizes below one pixel."""
         super().__post_init__()
         if len(self.mean) != len(self.std):
             raise ValueError(
@@ -34,6 +36,8 @@ class ImageOptions(HoldOut):
             )
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std {self.std} has a number that is not positive")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size {self.image_size} is below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,12 +87,13 @@ def load(options: MovingDigits) -> Splits:
     size = (options.digit_size, options.digit_size)
     digits = F.interpolate(digits, size, mode="bilinear", antialias=True).squeeze(1)
 
-    def part(rows: np.ndarray, **statistics: tuple[float, ...]) -> Clips:
-        return Clips(digits=digits[rows], targets=targets[rows], options=options, **statistics)
-
-    unnormalised = part(train)
+    unnormalised = Clips(digits=digits[train], targets=targets[train], options=options)
     some = (unnormalised.fetch([index], None)["image"] for index in range(0, len(train), 8))
     mean, std = normalisation(some, options.normalize, options.mean, options.std, channels=1)
+
+    def part(rows: np.ndarray) -> Clips:
+        return Clips(digits=digits[rows], targets=targets[rows], options=options, mean=mean, std=std)
+
     spec = Spec(
         keys=("image", "target"),
         num_classes=10,
@@ -104,9 +105,7 @@ def load(options: MovingDigits) -> Splits:
         value_range=(0.0, 1.0),
         frames=options.frames,
     )
-    parts = {"train": train, "val": val, "test": test}
-    made = {name: part(rows, mean=mean, std=std) if len(rows) else None for name, rows in parts.items()}
-    return Splits(spec=spec, train=part(train, mean=mean, std=std), val=made["val"], test=made["test"])
+    return Splits(spec=spec, train=part(train), val=part(val) if len(val) else None, test=part(test))
 
 
 DATA = DataSet(name="moving_digits", config=MovingDigits, load=load)

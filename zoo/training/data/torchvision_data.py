@@ -48,8 +48,6 @@ class Torchvision(ImageOptions):
     """Training images move by up to so many pixels along both axes: 4 is usual for CIFAR."""
     flip: bool = False
     """Half of the training images are mirrored."""
-    image_size: int | None = None
-    """Images are interpolated to this size; by default they keep their own."""
 
     def __post_init__(self) -> None:
         """Refuse unknown sets and numbers out of range."""
@@ -59,8 +57,6 @@ class Torchvision(ImageOptions):
             raise ValueError(f"dataset {self.dataset!r} is not among {', '.join(KNOWN)}{hint}")
         if self.shift < 0:
             raise ValueError(f"shift {self.shift} is negative")
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"image_size {self.image_size} is below 1")
 
 
 def load(options: Torchvision) -> Splits:

@@ -1,0 +1,83 @@
+"""Laws of everything that classifies images or videos."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import zoo
+from laws import build, classifiers, differ, each, perturbed
+
+each_classifier = each(classifiers())
+
+
+@each_classifier
+def test_forward_is_the_head_on_the_features(architecture):
+    model = perturbed(architecture)
+    image = model.example_inputs(2)["image"]
+    assert torch.equal(model(image), model.forward_head(model.forward_features(image)))
+
+
+@each_classifier
+def test_num_features_is_what_the_head_reads(architecture):
+    model = perturbed(architecture)
+    seen = []
+    model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(**model.example_inputs(2))
+    assert seen[0].shape[:2] == (2, model.num_features)
+
+
+@each_classifier
+def test_reset_classifier_changes_the_head_alone(architecture):
+    model = perturbed(architecture)
+    image = model.example_inputs(2)["image"]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.reset_classifier(7)
+    assert model.config == dataclasses.replace(architecture.tiny, num_classes=7)
+    assert model(image).shape == (2, 7)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert not [name for name in after if not name.startswith("head.") and not torch.equal(after[name], before[name])]
+
+
+@each_classifier
+def test_reset_classifier_draws_a_new_head_even_of_the_same_size(architecture):
+    model = perturbed(architecture)
+    image = model.example_inputs(2)["image"]
+    before = model(image)
+    model.reset_classifier(model.config.num_classes)
+    assert differ(model(image), before)
+
+
+@each_classifier
+@pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 13])
+def test_any_number_of_channels_goes_in(architecture, in_channels):
+    model = build(architecture, dataclasses.replace(architecture.tiny, in_channels=in_channels)).eval()
+    image = model.example_inputs(2)["image"]
+    assert image.shape[1] == in_channels
+    assert model(image).isfinite().all()
+
+
+@each_classifier
+@pytest.mark.parametrize("in_channels", [1, 2, 4, 13])
+def test_stored_weights_adapt_to_any_number_of_channels(architecture, in_channels, tmp_path):
+    model = build(architecture, dataclasses.replace(architecture.tiny, in_channels=3))
+    path = zoo.export_weights(model, tmp_path / "a.safetensors", format="zoo")
+    fields = {name: value for name, value in vars(architecture.tiny).items() if name != "in_channels"}
+    adapted = zoo.create(architecture.name, weights=path, in_channels=in_channels, **fields)
+    (note,) = adapted.load_report.adapted
+    assert f"adapted from 3 to {in_channels} channels" in note
+    state = adapted.state_dict()
+    changed = [name for name, tensor in model.state_dict().items() if state[name].shape != tensor.shape]
+    assert changed == [note.split()[0]]
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items() if name not in changed)
+
+
+@each_classifier
+def test_stored_weights_take_another_head(architecture, tmp_path):
+    model = build(architecture)
+    path = zoo.export_weights(model, tmp_path / "a.safetensors", format="zoo")
+    fields = {**vars(architecture.tiny), "num_classes": 9}
+    adapted = zoo.create(architecture.name, weights=path, **fields)
+    assert all(note.startswith("head") for note in adapted.load_report.adapted)
+    assert adapted.eval()(model.example_inputs(2)["image"]).shape == (2, 9)
