@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.version import __version__
 
 if TYPE_CHECKING:
+    from zoo import kernels
     from zoo.convert import export_weights
     from zoo.factory import config, create, describe, list_models
     from zoo.nn.features import features
@@ -33,6 +34,7 @@ __all__ = [
     "features",
     "transforms",
     "unnormalize",
+    "kernels",
     "Trainer",
     "RunConfig",
 ]
@@ -55,6 +57,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "kernels":  # a package and a public name in one
+        return importlib.import_module("zoo.kernels")
     if name not in _HOMES:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

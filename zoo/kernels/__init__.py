@@ -1,0 +1,23 @@
+"""The operations that models spend their time in, each with a plain definition and faster ways to the same result.
+
+`zoo.kernels.use("reference")` chooses among them for a while, `zoo.kernels.status()` says what runs where.
+"""
+
+import importlib
+import pkgutil
+
+from zoo.kernels.op import Op, Status, status_of, use
+from zoo.kernels.rms_norm import rms_norm
+
+__all__ = ["ops", "rms_norm", "status", "use"]
+
+
+def ops() -> list[Op]:
+    """Every operation, in alphabetical order."""
+    folders = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    return [importlib.import_module(f"{__name__}.{name}").OP for name in folders]
+
+
+def status() -> list[Status]:
+    """What runs of each operation under `auto` on this machine, and why nothing is fused where it is not."""
+    return [status_of(op) for op in ops()]

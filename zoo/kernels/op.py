@@ -1,0 +1,123 @@
+"""What an operation with several implementations is, and which of them runs.
+
+Every operation has a `reference`, its definition in plain PyTorch, which works on any device, in any dtype and for
+derivatives of any order. It may have a `chunked` form, plain PyTorch too but faster where the definition is a loop,
+and a `fused` one, a Triton kernel forward and backward. Whoever calls the operation names none of them:
+
+- `auto`, the default, takes the fused form where it can run, else the chunked one, else the reference;
+- `reference` takes the definition;
+- `fused` takes the kernel, and raises with the reason where it cannot run.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+MODES = ("auto", "reference", "fused")
+HAS_TRITON = importlib.util.find_spec("triton") is not None  # not imported: that takes a tenth of a second
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Triton runs its kernels on the CPU, slowly, as tests want it; its decorator has decided by then."""
+
+_mode = ["auto"]  # a list, for torch.compile watches its item and compiles again when it changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Inputs of an operation, for its tests and benchmarks."""
+
+    name: str
+    make: Callable[[], tuple[Tensor | None, ...]]
+    """Draws the arguments: float32 on the CPU, from torch's global generator."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments by name, such as an epsilon."""
+    bytes_moved: Callable[[int], int] | None = None
+    """From the bytes of a number to the least that the forward pass reads and writes; None where only tests use it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """An operation; its folder's `__init__.py` exports one as `OP`."""
+
+    name: str
+    reference: Callable[..., Any]
+    chunked: Callable[..., Any] | None = None
+    fused: Callable[..., Any] | None = None
+    """Imports `fused.py`, and with it Triton, when it is first called."""
+    refuses: Callable[..., str | None] = lambda *_: None
+    """Why the kernel cannot take these arguments, beyond what holds for all kernels; None if it can."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the implementation that suits the arguments and `use`.
+
+        Raises:
+            ValueError: `use("fused")` is on and the kernel cannot run; the message says why.
+        """
+        if _mode[0] == "reference":
+            return self.reference(*args)
+        if self.fused is not None and (why := self.why_not_fused(*args)) is None:
+            return self.fused(*args)
+        if _mode[0] == "fused":
+            why = self.why_not_fused(*args)
+            raise ValueError(f"{self.name} cannot run fused: {why}; leave it to zoo.kernels.use('auto')")
+        return (self.chunked or self.reference)(*args)
+
+    def why_not_fused(self, *args: Any) -> str | None:
+        """The reason why the kernel cannot take these arguments, or None if it can."""
+        if self.fused is None:
+            return "there is no kernel of it yet"
+        if not HAS_TRITON:
+            return "triton is not installed"
+        for arg in args:
+            if not isinstance(arg, Tensor):
+                continue
+            if not arg.is_cuda and not INTERPRETED:
+                return f"an argument is on the {arg.device.type}, and Triton's kernels need a GPU"
+            if arg.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+                return f"an argument is {str(arg.dtype).removeprefix('torch.')}, and kernels take at most float32"
+        return self.refuses(*args)
+
+
+@contextmanager
+def use(mode: str) -> Iterator[None]:
+    """Choose the implementation of all operations, in all threads, within a `with` block.
+
+    Args:
+        mode: `auto`, `reference` or `fused`.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"kernels {mode!r} is not among {', '.join(MODES)}")
+    before, _mode[0] = _mode[0], mode
+    try:
+        yield
+    finally:
+        _mode[0] = before
+
+
+class Status(NamedTuple):
+    """What runs under `auto`."""
+
+    op: str
+    cpu: str
+    """The implementation on the CPU."""
+    gpu: str
+    """The implementation on a GPU, for the dtypes that kernels take."""
+    why: str
+    """Why nothing is fused, if so."""
+
+
+def status_of(op: Op) -> Status:
+    """What runs under `auto`, here and now."""
+    plain = "reference" if op.chunked is None else "chunked"
+    why = "there is no kernel of it yet" if op.fused is None else "" if HAS_TRITON else "triton is not installed"
+    if not why and not torch.cuda.is_available():
+        why = "there is no GPU"
+    return Status(op.name, plain, plain if op.fused is None or not HAS_TRITON else "fused", why)

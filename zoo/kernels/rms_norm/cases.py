@@ -1,0 +1,25 @@
+"""Inputs of the root-mean-square norm."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from zoo.kernels.op import Case
+
+
+def _make(*shape: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(shape), torch.rand(shape[-1]) + 0.5
+
+
+def _bytes(rows: int, dim: int, size: int) -> int:
+    return (2 * rows * dim + dim) * size
+
+
+CASES = tuple(
+    Case(name="x".join(map(str, shape)), make=partial(_make, *shape))
+    for shape in ((1, 1), (5, 7), (2, 3, 129), (4, 1000), (0, 8))
+) + tuple(
+    Case(name=f"16384x{dim}", make=partial(_make, 16384, dim), bytes_moved=partial(_bytes, 16384, dim))
+    for dim in (768, 4096, 8192)
+)
