@@ -18,7 +18,25 @@ DECODERS = {
     # a name for the case: transformers' config and class
     "gpt2": ("GPT2", {"n_positions": 48, "n_embd": 32, "n_layer": 3, "n_head": 4}),
     "gpt2 untied": ("GPT2", {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "tie_word_embeddings": False}),
-}
+    "llama": (
+        "Llama",
+        {"max_position_embeddings": 48, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 3,
+         "num_attention_heads": 4, "num_key_value_heads": 2},
+    ),
+    "llama tied, with slower rotations": (
+        "Llama",
+        {"max_position_embeddings": 256, "hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True,
+         "rope_parameters": {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0,
+                             "high_freq_factor": 4.0, "original_max_position_embeddings": 32}},
+    ),
+    "llama with linear scaling": (
+        "Llama",
+        {"max_position_embeddings": 64, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
+         "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-5,
+         "rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
+    ),
+}  # fmt: skip
 SUFFIX = {"GPT2": "LMHeadModel"}
 """What the class is called behind the family's name, where it is not `ForCausalLM`."""
 
