@@ -5,8 +5,8 @@ hands out its splits. A split is indexed, never iterated: the order, the epochs 
 belong to the trainer.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,8 @@ class Spec:
     """The range of an image before normalisation."""
     frames: int | None = None
     """Of a video."""
+    tokenizer: Mapping[str, bytes] = field(default_factory=dict)
+    """The files of the tokenizer that made the tokens, which then belong to the model too."""
 
     def model_fields(self) -> dict[str, Any]:
         """What a model's config may take from the data."""
