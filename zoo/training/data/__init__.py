@@ -23,6 +23,8 @@ class Spec:
     """The keys of a batch, named like the arguments of a model's forward."""
     num_classes: int | None = None
     in_features: int | None = None
+    out_features: int | None = None
+    """Of a series, how many variables are to be predicted."""
     in_channels: int | None = None
     image_size: int | None = None
     vocab_size: int | None = None
@@ -46,7 +48,7 @@ class Spec:
 
     def model_fields(self) -> dict[str, Any]:
         """What a model's config may take from the data."""
-        names = ("num_classes", "in_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
+        names = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
