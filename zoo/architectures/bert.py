@@ -8,11 +8,11 @@ A transformer encoder in which every position sees all others. It learns by fill
 prediction, the paper's task 2, is left out. Where the paper is silent, the released code decides: the norms follow
 the sums, as in the original transformer, with an epsilon of 1e-12; GELU is exact; the head for hidden words is a
 layer with GELU and norm, then the token embedding's own matrix and a bias per word; the pooler is a layer with tanh
-on the first token. Its weights are drawn with a deviation of .02, from a distribution cut off at twice that; ours
-is not cut.
+on the first token. That code draws weights from a normal distribution with a deviation of .02, cut off at twice
+that; here it is not cut off.
 
-Presets: the paper's base and large; the compact models of Turc et al. (2019), https://arxiv.org/abs/1908.08962,
-table 1; and MiniLM's sizes (Wang et al., 2020), https://arxiv.org/abs/2002.10957, usual for sentence embeddings.
+Presets: the paper's base and large; the compact models of Turc et al. (2019), https://arxiv.org/abs/1908.08962;
+and MiniLM's sizes (Wang et al., 2020), https://arxiv.org/abs/2002.10957, usual for sentence embeddings.
 
 Glossary: `dim` is the paper's H, `depth` its L, `num_heads` its A; `segment` its sentence A or B; `first token`
 its [CLS].
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from zoo.registry import Architecture
 
 INIT_STD = 0.02
-"""Of every weight; appendix A.2's code."""
+"""Of every matrix, as in the released code."""
 
 
 @dataclass(frozen=True, kw_only=True)
