@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 from zoo import kernels
+from zoo.kernels.op import HAS_TRITON, INTERPRETED
+
+OPS = kernels.ops()
+FUSED = HAS_TRITON and (INTERPRETED or torch.cuda.is_available())
+"""Whether kernels can run here."""
+DEVICE = "cuda" if FUSED and not INTERPRETED else "cpu"
 
 
 class Dtypes(NamedTuple):
@@ -22,10 +28,15 @@ class Dtypes(NamedTuple):
 
 
 SINGLE = Dtypes(torch.float32, torch.float32)
-DOUBLE = Dtypes(torch.float64, torch.float64)
 MIXED = Dtypes(torch.bfloat16, torch.float32)
 BRAIN = Dtypes(torch.bfloat16, torch.bfloat16)
 HALF = Dtypes(torch.float16, torch.float16)
+
+
+def implementations(op) -> list[str]:
+    """Those that can run here."""
+    fused = ["fused"] if FUSED and op.fused else []
+    return ["reference", *(["chunked"] if op.chunked else []), *fused]
 
 
 def cases(op):
@@ -48,9 +59,15 @@ def typed(args, dtypes, gaps=False):
         if isinstance(arg, Tensor):
             dtype = dtypes.others if at else dtypes.first
             stride = [(1 + gaps) * step for step in arg.stride()]
-            arg = torch.empty_strided(arg.shape, stride, dtype=dtype, device=arg.device).copy_(arg)
+            arg = torch.empty_strided(arg.shape, stride, dtype=dtype, device=DEVICE).copy_(arg)
         made.append(arg)
     return made
+
+
+def example(op, dtypes=SINGLE) -> list[Any]:
+    """The arguments of the largest case below a thousand numbers."""
+    some = [arguments(op, case) for case in cases(op)]
+    return typed(max((args for args in some if args[0].numel() < 1000), key=lambda args: args[0].numel()), dtypes)
 
 
 def tensors(outputs) -> list[Tensor]:
