@@ -121,6 +121,12 @@ def test_an_exported_graph_holds_the_operator_for_any_batch(op):
         assert torch.equal(found, right)
 
 
+@pytest.mark.parametrize("axes", [(1, 2), (1, 1)], ids=["transposed", "contiguous"])
+def test_rope_leaves_heads_and_positions_in_their_order_in_memory(axes):
+    x, angle = randn(2, 3, 5, 8).transpose(*axes), randn(5 if axes == (1, 1) else 3, 4)
+    assert kernels.rope(x, angle.cos(), angle.sin()).stride() == x.stride()
+
+
 def randn(*shape, **kind):
     return torch.randn(*shape, device=DEVICE, **kind)
 

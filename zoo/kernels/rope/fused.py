@@ -57,7 +57,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, back: bool = False) -> Tensor:
     block = min(triton.next_power_of_2(heads), TILE // pairs) if heads else 1
     with on_device(x):
         _kernel[(batch * seq, triton.cdiv(heads, block))](
-            x, cos.contiguous(), sin.contiguous(), y, heads, seq, half, *x.stride()[:3], *y.stride()[:3],
+            x, cos.contiguous(), sin.contiguous(), y, heads, seq, half,
+            x.stride(0), x.stride(1), x.stride(2), y.stride(0), y.stride(1), y.stride(2),
             **options(block * pairs, BACK=back, HEADS=block, HALF=pairs),
         )  # fmt: skip
     return y
