@@ -6,10 +6,13 @@
 import importlib
 import pkgutil
 
+from zoo.kernels.add_rms_norm import add_rms_norm
 from zoo.kernels.op import Op, Status, status_of, use
 from zoo.kernels.rms_norm import rms_norm
+from zoo.kernels.rope import rope
+from zoo.kernels.swiglu import swiglu
 
-__all__ = ["ops", "rms_norm", "status", "use"]
+__all__ = ["add_rms_norm", "ops", "rms_norm", "rope", "status", "swiglu", "use"]
 
 
 def ops() -> list[Op]:
