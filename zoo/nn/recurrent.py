@@ -199,7 +199,7 @@ def head(config: Sizes) -> nn.Linear | None:
 def init_ends(embed: nn.Embedding | None, head: nn.Linear | None) -> None:
     """Draw the weights before and behind the layers anew."""
     if embed is not None:
-        nn.init.normal_(embed.weight, std=0.1)
+        nn.init.normal_(embed.weight)
     if head is not None:
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)
