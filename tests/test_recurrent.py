@@ -1,6 +1,7 @@
 """The recurrent networks' equations are PyTorch's, their state carries texts on, and padding is not there."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -222,6 +223,15 @@ def test_recurrent_matrices_start_orthogonal_and_biases_at_zero_but_for_the_forg
         bias = (block.ahead.input.bias + block.ahead.state.bias).unflatten(0, (-1, 16))
         expected = [0.0, 1.0, 0.0, 0.0] if architecture.name == "lstm" else [0.0] * len(gates)
         assert torch.equal(bias, torch.tensor(expected)[:, None].expand_as(bias))
+
+
+@each_network
+@pytest.mark.parametrize("tie_embeddings", [False, True], ids=["own head", "tied"])
+def test_a_fresh_model_knows_nothing(architecture, tie_embeddings):
+    model = build(architecture, architecture.config(tie_embeddings=tie_embeddings))
+    tokens = torch.randint(256, (8, 100))
+    loss = nn.functional.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert loss.item() == pytest.approx(math.log(256), rel=0.1)
 
 
 @each_network

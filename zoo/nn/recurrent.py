@@ -11,7 +11,7 @@ puts out, or None before the first token. It is differentiable; where a text is 
 back-propagation through time), the caller detaches it between the pieces.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -197,9 +197,13 @@ def head(config: Sizes) -> nn.Linear | None:
 
 
 def init_ends(embed: nn.Embedding | None, head: nn.Linear | None) -> None:
-    """Draw the weights before and behind the layers anew."""
+    """Draw the weights before and behind the layers anew.
+
+    The head is drawn as the layers' inputs are, uniform with the variance of Glorot and Bengio (2010), without bias.
+    Embeddings have deviation 1; where they score tokens as well, they have length 1, for logits that start small.
+    """
     if embed is not None:
-        nn.init.normal_(embed.weight)
+        nn.init.normal_(embed.weight, std=1.0 if head is not None else embed.embedding_dim**-0.5)
     if head is not None:
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)
@@ -315,34 +319,45 @@ def _read(model: Network, x: Tensor, state: State | None, mask: Tensor | None) -
     """The last layer's outputs, (batch, seq, features), its final ones, (batch, features), and the state."""
     if state is not None:
         _check_one_way(model.config)
-    x = _embedded(model, x)
-    packed = None if mask is None else _packed(x, mask)
-    x, batch_sizes, order, restored = (x, None, None, None) if packed is None else packed
-    finals = []
-    for block, before in zip(model.blocks, state or [None] * model.config.depth, strict=True):
-        x, final = block(x, None if before is None else _ordered(before, order), batch_sizes)
+    x, state = _embedded(model, x), state or [None] * model.config.depth
+    if mask is None:
+        x, after = _run(model, x, state)
+    elif mask.shape != x.shape[:2]:
+        raise ValueError(f"mask must be (batch, seq) = {tuple(x.shape[:2])}, got shape {tuple(mask.shape)}")
+    else:
+        order = mask.sum(1).argsort(descending=True)  # packed sequences stand with the longest first
+        packed = _packed(x[order], mask[order])
+        x, after = _run(model, packed.data, _select(state, order), packed.batch_sizes)
+        packed, restored = PackedSequence(x, packed.batch_sizes), order.argsort()
+        x = pad_packed_sequence(packed, batch_first=True, total_length=mask.shape[1])[0][restored]
+        after = _select(after, restored, axis=1)
+    last = model.dropout(after[-1][0].movedim(0, 1).flatten(1))
+    return x, last, [tuple(part[0] for part in layer) for layer in after]
+
+
+def _run(
+    model: Network, x: Tensor, state: Sequence[Any], batch_sizes: Tensor | None = None
+) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    """All layers; see `Layer` for shapes."""
+    after = []
+    for block, before in zip(model.blocks, state, strict=True):
+        x, last = block(x, before, batch_sizes)
         x = model.dropout(x)
-        finals.append(_ordered(final, restored, axis=1))
-    last = model.dropout(finals[-1][0].movedim(0, 1).flatten(1))
-    if mask is not None and packed is not None:
-        packed = PackedSequence(x, batch_sizes, order, restored)
-        x, _ = pad_packed_sequence(packed, batch_first=True, total_length=mask.shape[1])
-    return x, last, [tuple(part[0] for part in final) for final in finals]
+        after.append(last)
+    return x, after
 
 
 def _packed(x: Tensor, mask: Tensor) -> PackedSequence:
-    """The valid positions alone, the longest sequence first."""
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask must be (batch, seq) = {tuple(x.shape[:2])}, got shape {tuple(mask.shape)}")
+    """The valid positions alone, of rows of which the longest come first."""
     lengths = mask.sum(1)
     prefix = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
     if not (mask == prefix).all() or not lengths.all():
         raise ValueError("a mask's row must be True from its first position on, then False; pad on the right")
-    return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pack_padded_sequence(x, lengths.cpu(), batch_first=True)
 
 
-def _ordered(parts: tuple[Tensor, ...], rows: Tensor | None, axis: int = 0) -> tuple[Tensor, ...]:
-    return parts if rows is None else tuple(part.index_select(axis, rows) for part in parts)
+def _select(state: Sequence[Any], rows: Tensor, axis: int = 0) -> list[Any]:
+    return [layer and tuple(part.index_select(axis, rows) for part in layer) for layer in state]
 
 
 def _score(model: Network, x: Tensor) -> Tensor:
