@@ -1,0 +1,104 @@
+"""Pairs of a docstring and its function, from Python's own standard library, which everybody has.
+
+The function comes without its docstring and without its name, which would give the answer away. Both are bytes, cut
+off at a length. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10, to `val` if to 1.
+"""
+
+import ast
+import hashlib
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.tokenizer import ByteTokenizer, batch
+from zoo.training.data import DataSet, Spec, Splits
+from zoo.training.data.text import STDLIB_LEAVES_OUT, list_files
+
+NAME = "f"
+"""What every function is called here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Docstrings:
+    """How much of each text is read."""
+
+    seq_len: int = 128
+    """Bytes of a docstring, and of a function, at the most."""
+    min_length: int = 20
+    """Shorter docstrings say too little."""
+
+    def __post_init__(self) -> None:
+        """Refuse texts of nothing."""
+        for name in ("seq_len", "min_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """One part."""
+
+    texts: Sequence[tuple[str, str]]
+    """Docstring and function."""
+    seq_len: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
+        """Docstrings `tokens` with their `mask`, functions `pair_tokens` with their `pair_mask`, all (batch, seq_len).
+
+        Nothing is drawn: a pair is always the same.
+        """
+        sides = list(zip(*(self.texts[index] for index in indices), strict=True))
+        first, second = (_padded(side, self.seq_len) for side in sides)
+        return {**first, "pair_tokens": second["tokens"], "pair_mask": second["mask"]}
+
+
+def _padded(texts: Sequence[str], seq_len: int) -> dict[str, Tensor]:
+    """A batch as long as the longest text may be, so that its shape is always the same."""
+    made = batch(ByteTokenizer(), texts, max_seq_len=seq_len)
+    room = seq_len - made["tokens"].shape[1]
+    return {key: torch.nn.functional.pad(value, (0, room)) for key, value in made.items()}
+
+
+def load(options: Docstrings) -> Splits:
+    """Read the library's sources.
+
+    Raises:
+        ValueError: a part has no pair, as where the library has been installed without sources.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    parts: dict[str, list[tuple[str, str]]] = {"test": [], "val": [], "train": []}
+    for name in list_files(root, (".py",), leave_out=STDLIB_LEAVES_OUT):
+        side = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+        parts[{0: "test", 1: "val"}.get(side, "train")] += pairs_of((root / name).read_bytes(), options.min_length)
+    if not all(parts.values()):
+        raise ValueError(f"{root}: too few functions with docstrings; install Python's library with its sources")
+    made = {name: Pairs(texts=texts, seq_len=options.seq_len) for name, texts in parts.items()}
+    spec = Spec(keys=("tokens", "mask", "pair_tokens", "pair_mask"), vocab_size=256, max_seq_len=options.seq_len)
+    return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
+
+
+def pairs_of(source: bytes, min_length: int) -> list[tuple[str, str]]:
+    """The docstrings of a file's functions, each with what the function is without it; no docstring twice."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a template, or a file for another version
+        return []
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and len(node.body) > 1:
+            docstring = " ".join((ast.get_docstring(node) or "").split())
+            if len(docstring) >= min_length:
+                node.name, node.body, node.decorator_list = NAME, node.body[1:], []
+                found.setdefault(docstring, ast.unparse(node))
+    return list(found.items())
+
+
+DATA = DataSet(name="docstrings", config=Docstrings, load=load)
