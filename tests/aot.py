@@ -106,12 +106,23 @@ def launches():
     return list(found.values())
 
 
+def tool(name) -> Path:
+    """One of NVIDIA's programs, which Triton's wheels bring."""
+    import triton
+
+    path = Path(triton.__file__).parent / "backends/nvidia/bin" / name
+    if not path.exists():
+        pytest.skip(f"this triton brings no {name}, so kernels are not compiled and looked at")
+    return path
+
+
 def compiled(launch, arch):
     """Triton's result for an architecture of NVIDIA's."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    tool("ptxas")
     attributes = {(at,): [["tt.divisibility", 16]] for at in launch.aligned}
     source = ASTSource(launch.kernel, launch.signature, launch.constants, attributes)
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
@@ -119,13 +130,8 @@ def compiled(launch, arch):
 
 def stack(binary, folder) -> int:
     """Bytes of a thread's numbers that found no register."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not tool.exists():
-        pytest.skip(f"this triton brings no {tool.name}, so spilled registers are not looked for")
     (folder / "kernel.cubin").write_bytes(binary)
-    words = [tool, "--dump-resource-usage", folder / "kernel.cubin"]
+    words = [tool("cuobjdump"), "--dump-resource-usage", folder / "kernel.cubin"]
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return int(re.search(r"STACK:(\d+)", text)[1])
 

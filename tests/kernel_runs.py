@@ -65,9 +65,9 @@ def typed(args, dtypes, gaps=False):
 
 
 def example(op, dtypes=SINGLE) -> list[Any]:
-    """The arguments of the largest case below a thousand numbers."""
+    """The arguments of the largest case below some hundred numbers."""
     some = [arguments(op, case) for case in cases(op)]
-    return typed(max((args for args in some if args[0].numel() < 1000), key=lambda args: args[0].numel()), dtypes)
+    return typed(max((args for args in some if args[0].numel() < 300), key=lambda args: args[0].numel()), dtypes)
 
 
 def tensors(outputs) -> list[Tensor]:
