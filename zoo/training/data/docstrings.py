@@ -1,7 +1,8 @@
 """Pairs of a docstring and its function, from Python's own standard library, which everybody has.
 
 The function comes without its docstring and without its name, which would give the answer away. Both are bytes, cut
-off at a length. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10, to `val` if to 1.
+off at a length. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10, to `val` if to 1; a
+docstring that stands in several files counts once, and where it is held out.
 """
 
 import ast
@@ -74,23 +75,27 @@ def load(options: Docstrings) -> Splits:
         ValueError: a part has no pair, as where the library has been installed without sources.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    parts: dict[str, list[tuple[str, str]]] = {"test": [], "val": [], "train": []}
+    parts: dict[str, dict[str, str]] = {"test": {}, "val": {}, "train": {}}
     for name in list_files(root, (".py",), leave_out=STDLIB_LEAVES_OUT):
         side = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
-        parts[{0: "test", 1: "val"}.get(side, "train")] += pairs_of((root / name).read_bytes(), options.min_length)
+        part = parts[{0: "test", 1: "val"}.get(side, "train")]
+        part |= pairs_of((root / name).read_bytes(), options.min_length) | part
+    parts["val"] = {text: code for text, code in parts["val"].items() if text not in parts["test"]}
+    held_out = parts["test"].keys() | parts["val"].keys()
+    parts["train"] = {text: code for text, code in parts["train"].items() if text not in held_out}
     if not all(parts.values()):
         raise ValueError(f"{root}: too few functions with docstrings; install Python's library with its sources")
-    made = {name: Pairs(texts=texts, seq_len=options.seq_len) for name, texts in parts.items()}
+    made = {name: Pairs(texts=list(texts.items()), seq_len=options.seq_len) for name, texts in parts.items()}
     spec = Spec(keys=("tokens", "mask", "pair_tokens", "pair_mask"), vocab_size=256, max_seq_len=options.seq_len)
     return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
 
 
-def pairs_of(source: bytes, min_length: int) -> list[tuple[str, str]]:
-    """The docstrings of a file's functions, each with what the function is without it; no docstring twice."""
+def pairs_of(source: bytes, min_length: int) -> dict[str, str]:
+    """The docstrings of a file's functions, each with what its first function is without it."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # a template, or a file for another version
-        return []
+        return {}
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and len(node.body) > 1:
@@ -98,7 +103,7 @@ def pairs_of(source: bytes, min_length: int) -> list[tuple[str, str]]:
             if len(docstring) >= min_length:
                 node.name, node.body, node.decorator_list = NAME, node.body[1:], []
                 found.setdefault(docstring, ast.unparse(node))
-    return list(found.items())
+    return found
 
 
 DATA = DataSet(name="docstrings", config=Docstrings, load=load)
