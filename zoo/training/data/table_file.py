@@ -3,6 +3,7 @@
 import csv
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,66 @@ def read_table(path: str, target: str, header: bool | None) -> Table:
         ValueError: it holds something else than numbers; the message names file, row and column.
     """
     return _read_npz(path) if Path(path).suffix.lower() == ".npz" else _read_text(path, target, header)
+
+
+def read_columns(path: str, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Columns of numbers and their names, from `*.npz` with an array `features`, or from delimited text.
+
+    Args:
+        path: the file.
+        columns: which, by name or number from 0; all that hold nothing but numbers when not given.
+
+    Returns:
+        (rows, columns), float64 and finite; and the columns' names, or their numbers where they have none.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a column is missing, or a cell of it is no number; the message names file, row and column.
+    """
+    names, values, lines = _npz_numbers(path) if Path(path).suffix.lower() == ".npz" else _text_numbers(path)
+    whole = ~np.isnan(values).any(axis=0)
+    chosen = [_column(path, column, names) for column in columns] or [n for n, all_ in enumerate(whole) if all_]
+    for place in chosen:
+        if not whole[place]:
+            line = lines[int(np.isnan(values[:, place]).argmax())]
+            raise ValueError(f"{path}, line {line}, column {names[place]!r}: not a finite number; fill it in")
+    if not chosen:
+        raise ValueError(f"{path}: no column holds nothing but numbers; fill in what is missing, or name data.columns")
+    return values[:, chosen], tuple(names[place] for place in chosen)
+
+
+def _column(path: str, column: str, names: Sequence[str]) -> int:
+    if column in names:
+        return names.index(column)
+    if column.isdecimal() and int(column) < len(names):
+        return int(column)
+    raise ValueError(f"{path}: there is no column {column!r} for data.columns; it has {', '.join(names)}")
+
+
+def _text_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
+    """The columns' names, their cells, NaN where one is no finite number, and the lines that the rows end in."""
+    lines, rows = _cells(path)
+    header = all(_number(cell) is None for cell in rows[0])
+    names = [cell.strip() for cell in rows[0]] if header else [str(place) for place in range(len(rows[0]))]
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {line}: {len(row)} cells where {len(names)} are expected")
+    values = [[math.nan if (value := _number(cell)) is None else value for cell in row] for row in rows[header:]]
+    return names, np.array(values, dtype=np.float64).reshape(-1, len(names)), lines[header:]
+
+
+def _npz_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values = np.asarray(arrays["features"], np.float64)
+    except KeyError:
+        raise ValueError(f"{path}: an array named 'features' is needed") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an NPZ file of numbers: {error}") from None
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"{path}: features have shape {values.shape}, not (times, variables)")
+    values = np.where(np.isfinite(values), values, math.nan)
+    return [str(place) for place in range(values.shape[1])], values, list(range(1, len(values) + 1))
 
 
 def _read_npz(path: str) -> Table:
