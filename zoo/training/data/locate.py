@@ -15,8 +15,8 @@ def locate(what: str) -> dict[str, Any]:
     """The data section that `what` stands for.
 
     Args:
-        what: a registered data set; else an existing path: a table (.csv, .tsv, .npz), a folder with folders of
-            images, or any other file or folder as text; else `torchvision:Name`.
+        what: a registered data set; else an existing path: a table (.csv, .tsv, .npz), labelled texts (.jsonl), a
+            folder with folders of images, or any other file or folder as text; else `torchvision:Name`.
 
     Raises:
         ValueError: it is none of these; the message gives the nearest names.
@@ -42,4 +42,6 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         files = (file for _, file in zip(range(LOOKED_AT), path.glob("*/**/*"), strict=False))
         return "image_folder" if any(file.suffix.lower() in SUFFIXES for file in files) else "text"
+    if path.suffix.lower() == ".jsonl":
+        return "labelled_text"
     return "tabular" if path.suffix.lower() in TABLES else "text"

@@ -51,7 +51,7 @@ def read_columns(path: str, columns: Sequence[str] = ()) -> tuple[np.ndarray, tu
         ValueError: a column is missing, or a cell of it is no number; the message names file, row and column.
     """
     names, values, lines = _npz_numbers(path) if Path(path).suffix.lower() == ".npz" else _text_numbers(path)
-    whole = ~np.isnan(values).any(axis=0)
+    whole: np.ndarray = np.logical_not(np.isnan(values).any(axis=0))
     chosen = [_column(path, column, names) for column in columns] or [n for n, all_ in enumerate(whole) if all_]
     for place in chosen:
         if not whole[place]:
