@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from peers import COUNTED, EQUAL
+from peers import COUNTED, EQUAL, FOREIGN
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import zoo
-from zoo.convert import foreign_tensors
+from zoo.convert import foreign_tensors, layouts
 
 pytestmark = pytest.mark.peers
 
@@ -88,6 +88,15 @@ def test_export_returns_the_same_keys_and_bits(pair, tmp_path):
     assert all(
         written[name].dtype == tensor.dtype and torch.equal(written[name], tensor) for name, tensor in state.items()
     )
+
+
+@pytest.mark.parametrize(("preset", "options", "format", "other"), FOREIGN)
+def test_a_network_that_a_library_cannot_build_is_not_written_for_it(preset, options, format, other):
+    model = zoo.create(preset, device="meta", **options)
+    with pytest.raises(ValueError, match=rf"^{format} has no \w+ with \w+ .+; format='{other}' has$"):
+        foreign_tensors(model, format)
+    assert format not in layouts(model.provenance.architecture, model.config)
+    foreign_tensors(model, other)
 
 
 @pytest.mark.parametrize("peer", COUNTED, ids=ids(COUNTED))

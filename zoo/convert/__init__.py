@@ -1,9 +1,11 @@
 """Weights of other libraries, recognised by their names and written back under them.
 
 `zoo/convert/<architecture>.py` exports `FORMATS`: the other library's name -> a function from our config to the
-`Layout` of its checkpoints; and `NAMES`: the library's name -> the presets that it has too.
+`Layout` of its checkpoints, which raises ValueError where the library has no such network; and `NAMES`: the library's
+name -> the presets that it has too.
 """
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -25,6 +27,15 @@ def formats(architecture: str) -> Mapping[str, Callable[[Any], Layout]]:
     """The libraries whose checkpoints of an architecture are understood."""
     module = f"zoo.convert.{architecture}"
     return importlib.import_module(module).FORMATS if importlib.util.find_spec(module) else {}
+
+
+def layouts(architecture: str, config: Any) -> dict[str, Layout]:
+    """The libraries that can build the network of a config, and where things stand in their checkpoints."""
+    found: dict[str, Layout] = {}
+    for name, make in formats(architecture).items():
+        with contextlib.suppress(ValueError):
+            found[name] = make(config)
+    return found
 
 
 def peers(architecture: str, format: str) -> dict[str, str]:
@@ -57,9 +68,9 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
     tensors = _unwrapped(tensors)
     if names.keys() <= tensors.keys():  # ours, as nearly always
         return Recognised("zoo", dict(tensors), [])
-    layouts = {"zoo": None, **{name: make(config) for name, make in formats(architecture).items()}}
-    best = max(layouts, key=lambda name: overlap(layouts[name], names, tensors))  # the first of equals
-    layout = layouts[best]
+    known = {"zoo": None, **layouts(architecture, config)}
+    best = max(known, key=lambda name: overlap(known[name], names, tensors))  # the first of equals
+    layout = known[best]
     return Recognised(best, dict(tensors), []) if layout is None else Recognised(best, *to_ours(layout, names, tensors))
 
 
@@ -79,7 +90,7 @@ def export_weights(model: nn.Module, path: str | Path, *, format: str) -> Path:
         format: the library: `torchvision`, `timm`, ...; or `zoo` for our own names.
 
     Raises:
-        ValueError: this architecture has no such format.
+        ValueError: this architecture has no such format, or the library no network of this config.
         OSError: the disk is full or not writable; what was there before is untouched.
     """
     tensors, target = foreign_tensors(model, format), Path(path)
@@ -97,9 +108,12 @@ def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
     if format not in known:
         hint = did_you_mean(format, known) or f"; {record.name} has {', '.join(known)}"
         raise ValueError(f"unknown format {format!r}{hint}")
-    make = known[format]
-    return (
-        dict(model.state_dict())
-        if make is None
-        else to_theirs(make(getattr(model, "config", None)), model.state_dict())
-    )
+    make, config = known[format], getattr(model, "config", None)
+    if make is None:
+        return dict(model.state_dict())
+    try:
+        layout = make(config)
+    except ValueError as error:
+        other = next(iter(layouts(record.name, config)), "zoo")
+        raise ValueError(f"{error}; format={other!r} has") from None
+    return to_theirs(layout, model.state_dict())

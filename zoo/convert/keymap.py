@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,24 @@ class Layout:
         for pattern, replacement in self.respelt:
             name = re.sub(pattern, replacement, name)
         return name
+
+
+def require(library: str, config: Any, **known: Any) -> None:
+    """Refuse a config of which a library has no network, where its tensors alone would not tell.
+
+    Args:
+        library: its name.
+        config: ours.
+        **known: of a field, the value that the library's networks have, or a set of several.
+
+    Raises:
+        ValueError: the config differs; the message names the field.
+    """
+    for name, values in known.items():
+        value = getattr(config, name)
+        if value not in (values if isinstance(values, set) else {values}):
+            architecture = type(config).__module__.rpartition(".")[2]
+            raise ValueError(f"{library} has no {architecture} with {name} {value!r}")
 
 
 def to_ours(
