@@ -26,6 +26,8 @@ class Peer:
     """What theirs needs."""
     sizes: tuple[tuple[int, ...], ...] = ((96, 96), (97, 75))
     """Heights and widths (for videos with the frames before them) to compare outputs at."""
+    heads: tuple[str, ...] = ("fc",)
+    """The last parts of the names of its heads."""
 
     @property
     def id(self) -> str:
@@ -170,3 +172,26 @@ COUNTED = [
     Peer("inception_v3", "timm", "inception_v3", {"aux_heads": True}, {"aux_logits": True}),
 ]  # fmt: skip
 """Compared in names and shapes, on the meta device; every preset that a peer has."""
+
+BARE = [
+    Peer("resnet18", "torchvision", "resnet18"),
+    Peer("vit_b_32", "torchvision", "vit_b_32", {"image_size": 64}, {"image_size": 64}, ((64, 64),), ("head",)),
+    Peer(
+        "deit_ti_16_distilled", "timm", "deit_tiny_distilled_patch16_224", {"image_size": 64}, {"img_size": 64},
+        ((64, 64),), ("head", "head_dist"),
+    ),
+    Peer("convnext_tiny", "timm", "convnext_tiny"),
+    Peer("googlenet", "torchvision", "googlenet", {}, {"init_weights": False}),
+    Peer("r3d_18", "torchvision", "r3d_18", sizes=((4, 32, 32),)),
+]  # fmt: skip
+"""Compared without their heads, which their checkpoints have."""
+
+HEADLESS = [
+    Peer(preset, "timm", name, theirs={"num_classes": 0, **({"aux_logits": False} if "inception" in preset else {})})
+    for preset, name in (
+        ("resnet18", "resnet18"), ("vgg11", "vgg11"), ("densenet121", "densenet121"),
+        ("vit_b_16", "vit_base_patch16_224"),
+        ("efficientnet_b0", "efficientnet_b0"), ("convnext_tiny", "convnext_tiny"), ("inception_v3", "inception_v3"),
+    )
+]  # fmt: skip
+"""Compared in the names that they write."""

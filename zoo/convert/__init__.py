@@ -22,6 +22,9 @@ from zoo.weights.tensors import Lazy, write_tensors
 WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 """What data-parallel training, torch.compile and some trainers put before every name."""
 
+HEADED = ("torchvision",)
+"""The libraries that build no network without its head; a checkpoint of theirs may still be read into ours."""
+
 
 def formats(architecture: str) -> Mapping[str, Callable[[Any], Layout]]:
     """The libraries whose checkpoints of an architecture are understood."""
@@ -111,9 +114,12 @@ def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
     make, config = known[format], getattr(model, "config", None)
     if make is None:
         return dict(model.state_dict())
+    skipped = HEADED if getattr(config, "num_classes", None) == 0 else ()
     try:
+        if format in skipped:
+            raise ValueError(f"{format} has no {record.name} with num_classes 0")
         layout = make(config)
     except ValueError as error:
-        other = next(iter(layouts(record.name, config)), "zoo")
+        other = next((name for name in layouts(record.name, config) if name not in skipped), "zoo")
         raise ValueError(f"{error}; format={other!r} has") from None
     return to_theirs(layout, model.state_dict())

@@ -39,6 +39,21 @@ def check_image(image: Tensor, in_channels: int, smallest: int = 1, axes: str = 
         raise ValueError(f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least")
 
 
+def check_num_classes(num_classes: int) -> None:
+    """Refuse a negative number of classes; a config calls it.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if num_classes < 0:
+        raise ValueError(f"num_classes {num_classes} is negative; 0 leaves the head out")
+
+
+def classifier(num_features: int, num_classes: int) -> nn.Module:
+    """A linear head; for no classes none, so that the model gives what the head would read."""
+    return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+
 def last_map(features: Tensor) -> Tensor:
     """The features themselves; warns where so few positions are left that the network sees no picture any more."""
     height, width = features.shape[-2:]
@@ -52,7 +67,7 @@ def last_map(features: Tensor) -> Tensor:
 
 
 def reset_classifier(self: Any, num_classes: int) -> None:
-    """Put a new, freshly drawn head for `num_classes` classes in place of the old one, auxiliary heads included."""
+    """Put a new, freshly drawn head, for 0 classes none, in place of the old one, auxiliary heads included."""
     self.config = dataclasses.replace(self.config, num_classes=num_classes)
     like = next(self.parameters())
     with torch.device("meta"):
