@@ -98,6 +98,16 @@ def test_list_takes_patterns_and_options(run):
     assert found == zoo.list_models(task="text-generation")
 
 
+@pytest.mark.parametrize("license", ["commercial-ok", "CC-BY-NC-4.0"])
+def test_list_shows_only_weights_with_the_licence_that_is_asked_for(license, run):
+    (entry,) = json.loads(run("list", "vit_b_16", "--license", license, "--json"))
+    suitable = zoo.list_models("vit_b_16.*", license=license, tags=True)
+    assert sorted(f"vit_b_16.{tag}" for tag in entry["tags"]) == suitable
+    assert 0 < len(suitable) < len(zoo.list_models("vit_b_16.*", tags=True))
+    shown = run("list", "vit_b_16", "--license", license).splitlines()[1].split()
+    assert shown[-len(suitable) :] == entry["tags"]
+
+
 def test_info_counts_parameters_and_operations(run):
     shown = json.loads(run("info", "resnet18", "--json"))
     assert shown["num_params"] == sum(part["num_params"] for part in shown["layers"]) == 11_689_512

@@ -275,7 +275,9 @@ def test_lists_know_of_weights_and_licences(pretrained):
     assert zoo.list_models("toy*", tags=True, license="commercial-ok") == ["toy_wide.pets"]
     assert zoo.list_models("toy*", tags=True, license="CC-BY-NC-4.0") == ["toy_wide.far"]
     assert zoo.list_models("toy*", license="commercial-ok") == ["toy_wide"]
-    assert zoo.list_models("toy*", license="mit") == []
+    assert zoo.list_models("toy", license="apache-2.0") == []
+    with pytest.raises(ValueError, match=r"^unknown licence 'MITT'; known: commercial-ok, apache-2\.0, cc-by-"):
+        zoo.list_models(license="MITT")
 
 
 @pytest.mark.parametrize("name", [name for record in ARCHITECTURES.records().values() for name in record.names()])
