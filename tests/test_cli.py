@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,18 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
     fields = {**config.model, **config.data}
     assert bool({"dropout", "depths", "latent_dim"} & set(fields)) == uncomment
     zoo.config(model, **{key: value for key, value in config.model.items() if key != "name"})
+
+
+@pytest.mark.parametrize(("model", "data", "size"), [("inception_v3", "digits", 107), ("r3d_18", "moving_digits", 32)])
+def test_a_created_config_keeps_the_size_that_the_network_needs(model, data, size, run):
+    assert f"image_size: {size}" in run("create-config", model, "--data", data, f"data.image_size={size}")
+
+
+def test_a_created_config_warns_of_pictures_that_leave_a_single_position(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["create-config", "inception_v3", "--data", "digits", "data.image_size=75"]) == 0
+    assert "warning: the last feature map has only 1 x 1 positions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("data", "goal"), [("diabetes", "regression"), ("wine", "classification")])

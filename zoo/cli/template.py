@@ -96,7 +96,12 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         return run.objective.get("name") or DEFAULT[task]
     if splits.spec.target_mean and DEFAULT.get(task) == "classification" and "name" not in run.objective:
         run = replace(run, objective={"name": "regression", **run.objective})
-    return assemble(run, None, splits, None).config.objective["name"]
+    parts = assemble(run, None, splits, None)
+    batch = splits.train.fetch([0], None)
+    inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
+    if inputs:  # a generator of pictures takes none
+        parts.model.eval()(**inputs)
+    return parts.config.objective["name"]
 
 
 def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:

@@ -36,7 +36,10 @@ def check_image(image: Tensor, in_channels: int, smallest: int = 1, axes: str = 
         )
     if min(image.shape[-2:]) < smallest:
         height, width = image.shape[-2:]
-        raise ValueError(f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least")
+        raise ValueError(
+            f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least; enlarge it "
+            f"(data.image_size={smallest} in a run)"
+        )
 
 
 def check_num_classes(num_classes: int) -> None:
