@@ -157,8 +157,23 @@ def test_a_wrong_request_is_one_line_with_the_remedy(call, error, message):
 
 def test_a_pickle_is_refused(tmp_path):
     torch.save({}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt: only \.safetensors files .*run code"):
+    with pytest.raises(
+        ValueError, match=r"model\.pt: only \.safetensors files .*run code; .*weights_only=True\), .*save_file$"
+    ):
         zoo.create("toy", weights=tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.pt", "x.bin", "x"])
+def test_weights_are_written_under_a_name_that_says_what_they_are(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"{name}: weights are written as safetensors; give a path .* \.safetensors$"):
+        zoo.export_weights(zoo.create("toy"), tmp_path / name, format="zoo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_memory_writes_no_weights(tmp_path):
+    with pytest.raises(ValueError, match=r"^'scale' is on the meta device, which holds no weights; create the model"):
+        zoo.export_weights(zoo.create("toy", device="meta"), tmp_path / "x.safetensors", format="zoo")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,10 @@ def _with_weights(start: _Start, place: str, verify: bool, keep_config: bool) ->
             raise MismatchError(f"{path} holds a {there.preset}, not a {here.preset}; use {LOCAL}{path} as the name")
         return other._replace(config=start.config, from_file=False) if keep_config else other
     if path.exists() and path.suffix != ".safetensors":
-        raise ValueError(f"{path}: only .safetensors files and folders are loaded, for pickled files can run code")
+        raise ValueError(
+            f"{path}: only .safetensors files and folders are loaded, for pickled files can run code; read it by "
+            "torch.load(..., weights_only=True), and write its tensors by safetensors.torch.save_file"
+        )
     return start._replace(tensors=read_header(path))
 
 

@@ -93,10 +93,15 @@ def export_weights(model: nn.Module, path: str | Path, *, format: str) -> Path:
         format: the library: `torchvision`, `timm`, ...; or `zoo` for our own names.
 
     Raises:
-        ValueError: this architecture has no such format, or the library no network of this config.
+        ValueError: this architecture has no such format, or the library no network of this config; the path is not a
+            .safetensors file's; or the model is on the meta device.
         OSError: the disk is full or not writable; what was there before is untouched.
     """
     tensors, target = foreign_tensors(model, format), Path(path)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target}: weights are written as safetensors; give a path that ends in .safetensors")
+    if (on_meta := next((name for name, tensor in tensors.items() if tensor.is_meta), None)) is not None:
+        raise ValueError(f"{on_meta!r} is on the meta device, which holds no weights; create the model elsewhere")
     with staged_file(target) as staging:
         write_tensors(staging, tensors)
     return target
