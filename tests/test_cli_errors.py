@@ -146,6 +146,8 @@ REQUESTS = {
         ["image_size 8 is not divisible by patch_size 16", "comes from the data", "data.image_size=224"],
     ),
     "photos that are not there": (["create-config", "gan", "--data", "no/where"], ["no/where"]),
+    "an auxiliary weight": (["train", "ok.yaml", "objective.aux_weight=-1", "--out", "x"], ["aux_weight -1.0"]),
+    "a width": (["train", "ok.yaml", "model.width=-1", "--out", "x"], ["width -1 is empty or below 1"]),
     "a rate": (["train", "ok.yaml", "optimizer.lr=-1", "--out", "x"], ["lr -1.0", ">= 0"]),
     "a decay": (["train", "ok.yaml", "optimizer.weight_decay=-1", "--out", "x"], ["weight_decay -1.0"]),
     "an eps": (["train", "ok.yaml", "optimizer.eps=0", "--out", "x"], ["eps 0.0"]),

@@ -117,3 +117,12 @@ def test_a_model_without_classes_is_built_and_reads_weights_with_a_head(architec
 def test_a_negative_number_of_classes_is_refused_by_name(architecture):
     with pytest.raises(ValueError, match="num_classes -1 is negative; 0 leaves the head out"):
         dataclasses.replace(architecture.tiny, num_classes=-1)
+
+
+@each_classifier
+def test_numbers_with_which_no_norm_computes_are_refused(architecture):
+    wrong = {"norm_eps": (0.0, -1e-5, float("nan")), "norm_momentum": (-0.1, 1.1, float("nan"))}
+    for name in wrong.keys() & vars(architecture.tiny).keys():
+        for value in wrong[name]:
+            with pytest.raises(ValueError, match=f"{name} {value} is not"):
+                dataclasses.replace(architecture.tiny, **{name: value})

@@ -66,6 +66,8 @@ class ConvNeXtConfig:
                 raise ValueError(f"{name} {value} is empty or below 1")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size} is even and would shift the image; make it odd")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} is not in [0, 1)")
 

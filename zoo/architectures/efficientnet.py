@@ -79,17 +79,29 @@ class EfficientNetConfig:
         for name in columns:
             if len(getattr(self, name)) != len(self.blocks) or not self.blocks:
                 raise ValueError(f"{name} describes {len(getattr(self, name))} stages, blocks {len(self.blocks)}")
-        numbers = ("stem_channels", "last_channels", "width_factor", "depth_factor", "image_size", "in_channels")
+        numbers = (
+            "stem_channels",
+            "last_channels",
+            "width_factor",
+            "depth_factor",
+            "image_size",
+            "norm_eps",
+            "in_channels",
+        )
         check_num_classes(self.num_classes)
         for name in (*columns[1:], *numbers):
             value = getattr(self, name)
-            if min(value if isinstance(value, tuple) else (value,)) <= 0:
+            if not min(value if isinstance(value, tuple) else (value,)) > 0:
                 raise ValueError(f"{name} {value} is not positive")
         for kind, expansion in zip(self.blocks, self.expansions, strict=True):
             if kind == "single" and expansion != 1:
                 raise ValueError(f"a 'single' block has expansion 1, not {expansion}; take 'fused'")
         if even := [size for size in self.kernel_sizes if size % 2 == 0]:
             raise ValueError(f"kernel_sizes has {even[0]}, which is even and would shift the image; make it odd")
+        if not 0 <= self.norm_momentum <= 1:
+            raise ValueError(
+                f"norm_momentum {self.norm_momentum} is not in [0, 1], the share of a new batch's statistics"
+            )
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")

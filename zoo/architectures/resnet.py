@@ -69,13 +69,13 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, and options that this block does not have."""
-        if self.squeeze < 0 or self.channels(0) < self.squeeze:
-            raise ValueError(f"squeeze {self.squeeze} is not in [0, {self.channels(0)}], the first stage's channels")
         check_num_classes(self.num_classes)
         for name in ("depths", "width", "groups", "group_width", "in_channels"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} {value} is empty or below 1")
+        if not 0 <= self.squeeze <= self.channels(0):
+            raise ValueError(f"squeeze {self.squeeze} is not in [0, {self.channels(0)}], the first stage's channels")
         if self.block == "basic" and (self.groups, self.group_width) != (1, 64):
             raise ValueError(
                 f"groups {self.groups} and group_width {self.group_width} are for block 'bottleneck', not 'basic'"
