@@ -126,3 +126,31 @@ def test_numbers_with_which_no_norm_computes_are_refused(architecture):
         for value in wrong[name]:
             with pytest.raises(ValueError, match=f"{name} {value} is not"):
                 dataclasses.replace(architecture.tiny, **{name: value})
+
+
+@each_classifier
+@pytest.mark.parametrize("num_classes", ["3", 3.0, True, None])
+def test_a_number_of_classes_that_is_none_is_refused(architecture, num_classes):
+    model = perturbed(architecture)
+    with pytest.raises(TypeError, match=f"num_classes must be a whole number, got {num_classes!r}"):
+        model.reset_classifier(num_classes)
+    assert model.config == architecture.tiny
+
+
+@each_classifier
+def test_an_image_that_is_no_tensor_is_refused(architecture):
+    model = perturbed(architecture)
+    with pytest.raises(TypeError, match=r"an image batch is a tensor \(batch, .* got ndarray; torch.from_numpy"):
+        model(model.example_inputs(2)["image"].numpy())
+
+
+@each_classifier
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_an_image_of_another_precision_is_refused_unless_somebody_converts_it(architecture, dtype):
+    model = perturbed(architecture)
+    image = model.example_inputs(2)["image"].to(dtype)
+    with pytest.raises(ValueError, match=rf"dtype of the weights, torch.float32, got {dtype}; image.to\(torch.float32"):
+        model(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(image.bfloat16()).isfinite().all()
+    assert model.to(dtype)(image).dtype == dtype

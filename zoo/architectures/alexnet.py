@@ -117,7 +117,7 @@ class AlexNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The maps of conv5, pooled: (batch, channels, 6, 6) where the image is 224 x 224."""
-        check_image(image, self.config.in_channels, SMALLEST)
+        check_image(self, image, SMALLEST)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

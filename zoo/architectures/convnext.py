@@ -157,7 +157,7 @@ class ConvNeXt(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels, smallest=self.config.stride)
+        check_image(self, image, smallest=self.config.stride)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

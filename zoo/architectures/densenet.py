@@ -183,7 +183,7 @@ class DenseNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride), stride as the file says."""
-        check_image(image, self.config.in_channels, self.smallest)
+        check_image(self, image, self.smallest)
         return last_map(self.stages(self.pool(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -246,7 +246,7 @@ class EfficientNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last convolution's maps (batch, num_features, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels)
+        check_image(self, image)
         return last_map(self.last(self.stages(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -200,7 +200,7 @@ class GoogLeNet(nn.Module):
     def _read(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The last stage's maps, and those that auxiliary heads read."""
         # A pooling of 3x3 needs two positions; there are three before the last, which needs one.
-        check_image(image, self.config.in_channels, {"imagenet": 15, "small": 2}[self.config.stem])
+        check_image(self, image, {"imagenet": 15, "small": 2}[self.config.stem])
         x, middle = self.stem(image), []
         for number, stage in enumerate(self.stages):
             x = stage(x)

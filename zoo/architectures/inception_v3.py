@@ -281,7 +281,7 @@ class InceptionV3(nn.Module):
 
     def _read(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The last stage's maps, and those that the auxiliary head reads."""
-        check_image(image, self.config.in_channels, self.config.smallest)
+        check_image(self, image, self.config.smallest)
         middle = self.stem(image)
         *stages, last = self.stages
         for stage in stages:

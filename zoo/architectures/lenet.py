@@ -108,7 +108,7 @@ class LeNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """C5's maps (batch, channels, height, width), with a single position where the image is 32 x 32."""
-        check_image(image, self.config.in_channels, smallest=FIELD - 2 * self.config.padding)
+        check_image(self, image, smallest=FIELD - 2 * self.config.padding)
         return self.stages(self.stem(image))  # one position is no sign of a small image here, so no `last_map`
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class SqueezeNet(nn.Module):
         """The last stage's maps (batch, num_features, height / 16, width / 16), about."""
         # A pooling leaves half of its positions, rounded down, so 2 ** poolings must come out of the stem.
         smallest = self.config.stem_kernel_size + 2 * (2 ** len(self.config.depths) - 1)
-        check_image(image, self.config.in_channels, smallest)
+        check_image(self, image, smallest)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ class VGG(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, channels, height // 32, width // 32)."""
-        check_image(image, self.config.in_channels, smallest=2 ** len(self.config.depths))
+        check_image(self, image, smallest=2 ** len(self.config.depths))
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class VideoResNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, frames / stride, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels, axes="frames, height, width")
+        check_image(self, image, axes="frames, height, width")
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -226,7 +226,7 @@ class ViT(nn.Module):
     def forward_features(self, image: Tensor) -> Tensor:
         """What the blocks make of the tokens, (batch, prefix + patches, dim), before the last norm."""
         size = self.config.patch_size
-        check_image(image, self.config.in_channels, size)
+        check_image(self, image, size)
         if image.shape[-2] % size or image.shape[-1] % size:
             height, width = image.shape[-2:]
             raise ValueError(f"an image of {height} x {width} pixels is not made of {size} x {size} patches; resize it")
