@@ -177,7 +177,10 @@ def _build(start: _Start, source: str, named: Collection[str], device: torch.dev
     if start.tensors is not None:
         if device.type == "meta":
             raise ValueError(f"a model on the meta device holds no weights; load {source} on another, or none")
-        found = recognise(start.architecture.name, start.config, model, start.tensors)
+        try:
+            found = recognise(start.architecture.name, start.config, model, start.tensors)
+        except MismatchError as error:
+            raise MismatchError(f"{source} does not fit {type(model).__name__}: {error}") from None
         report = fit(model, found.tensors, source, adapt=named)
         report = dataclasses.replace(report, ignored=(*report.ignored, *found.passed), format=found.format)
         vars(model).update(load_report=report, provenance=_still_true(start.provenance, start.config))

@@ -5,7 +5,6 @@
 name -> the presets that it has too.
 """
 
-import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from zoo.convert.keymap import Layout, overlap, to_ours, to_theirs
 from zoo.registry import architecture_of, did_you_mean
 from zoo.storage import staged_file
+from zoo.weights.fit import MismatchError
 from zoo.weights.tensors import Lazy, write_tensors
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
@@ -32,13 +32,20 @@ def formats(architecture: str) -> Mapping[str, Callable[[Any], Layout]]:
     return importlib.import_module(module).FORMATS if importlib.util.find_spec(module) else {}
 
 
-def layouts(architecture: str, config: Any) -> dict[str, Layout]:
-    """The libraries that can build the network of a config, and where things stand in their checkpoints."""
+def layouts(architecture: str, config: Any) -> tuple[dict[str, Layout], list[str]]:
+    """The libraries that can build the network of a config, and where things stand in their checkpoints.
+
+    Returns:
+        These, and for each other library why it cannot.
+    """
     found: dict[str, Layout] = {}
+    refused: list[str] = []
     for name, make in formats(architecture).items():
-        with contextlib.suppress(ValueError):
+        try:
             found[name] = make(config)
-    return found
+        except ValueError as error:
+            refused.append(str(error))
+    return found, refused
 
 
 def peers(architecture: str, format: str) -> dict[str, str]:
@@ -66,14 +73,20 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
         config: the config of the model that it shall fit.
         model: that model, on any device.
         tensors: the checkpoint.
+
+    Raises:
+        MismatchError: none of its names is ours, and there are libraries that have no network of this config.
     """
     names = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tensors = _unwrapped(tensors)
     if names.keys() <= tensors.keys():  # ours, as nearly always
         return Recognised("zoo", dict(tensors), [])
-    known = {"zoo": None, **layouts(architecture, config)}
+    theirs, refused = layouts(architecture, config)
+    known = {"zoo": None, **theirs}
     best = max(known, key=lambda name: overlap(known[name], names, tensors))  # the first of equals
     layout = known[best]
+    if refused and not overlap(layout, names, tensors):
+        raise MismatchError(f"none of its names is ours, and {', '.join(refused)}")
     return Recognised(best, dict(tensors), []) if layout is None else Recognised(best, *to_ours(layout, names, tensors))
 
 
@@ -125,6 +138,6 @@ def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
             raise ValueError(f"{format} has no {record.name} with num_classes 0")
         layout = make(config)
     except ValueError as error:
-        other = next((name for name in layouts(record.name, config) if name not in skipped), "zoo")
+        other = next((name for name in layouts(record.name, config)[0] if name not in skipped), "zoo")
         raise ValueError(f"{error}; format={other!r} has") from None
     return to_theirs(layout, model.state_dict())
