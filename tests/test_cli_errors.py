@@ -117,34 +117,13 @@ REQUESTS = {
     "a model that is no name": (["train", "ok.yaml", "model.name=[1]", "--out", "x"], ["model.name", "text", "[1]"]),
     "images where rows are wanted": (["create-config", "resnet18", "--data", "wine"], ["'image'", "features"]),
     "text where rows are wanted": (["create-config", "mlp", "--data", "text"], ["'features'", "tokens"]),
-    "pictures for a model of videos": (
-        ["create-config", "r3d_18", "--data", "digits"],
-        ["video_resnet takes videos", "digits are pictures", "moving_"],
-    ),
-    "videos for a model of pictures": (
-        ["create-config", "vit_ti_16", "--data", "moving_digits"],
-        ["vit takes pictures", "moving_digits are videos"],
-    ),
-    "videos to train on": (
-        ["train", "ok.yaml", "data={name: moving_digits}", "--out", "x"],
-        ["resnet takes pictures", "moving_digits"],
-    ),
-    "videos to be measured on": (
-        ["evaluate", "run", "--data", "moving_digits"],
-        ["resnet takes pictures", "moving_digits are videos"],
-    ),
-    "videos to go on with": (
-        ["finetune", "run", "--data", "moving_digits", "--out", "x"],
-        ["resnet takes pictures", "moving_digits"],
-    ),
-    "pictures that are too small": (
-        ["create-config", "inception_v3", "--data", "digits"],
-        ["8 x 8 pixels", "75 at least", "data.image_size=75"],
-    ),
-    "pictures that patches do not divide": (
-        ["create-config", "vit_ti_16", "--data", "digits"],
-        ["image_size 8 is not divisible by patch_size 16", "comes from the data", "data.image_size=224"],
-    ),
+    "pictures, not videos": (["create-config", "r3d_18", "--data", "digits"], ["takes videos", "digits are pictures"]),
+    "videos, not pictures": (["create-config", "vit", "--data", "moving_digits"], ["vit takes pictures", "are videos"]),
+    "videos to train on": (["train", "ok.yaml", "data={name: moving_digits}", "--out", "x"], ["takes pictures"]),
+    "videos to be measured on": (["evaluate", "run", "--data", "moving_digits"], ["resnet takes pictures"]),
+    "videos to go on with": (["finetune", "run", "--data", "moving_digits", "--out", "x"], ["resnet takes pictures"]),
+    "small pictures": (["create-config", "inception_v3", "--data", "digits"], ["8 x 8 pixels", "data.image_size=75"]),
+    "odd pictures": (["create-config", "vit", "--data", "digits"], ["size 8 is", "the data", "data.image_size=224"]),
     "photos that are not there": (["create-config", "gan", "--data", "no/where"], ["no/where"]),
     "an auxiliary weight": (["train", "ok.yaml", "objective.aux_weight=-1", "--out", "x"], ["aux_weight -1.0"]),
     "a width": (["train", "ok.yaml", "model.width=-1", "--out", "x"], ["width -1 is empty or below 1"]),
