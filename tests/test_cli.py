@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_list_takes_patterns_and_options(run):
     assert found == zoo.list_models(task="text-generation")
 
 
+@pytest.mark.parametrize("license", ["commercial-ok", "CC-BY-NC-4.0"])
+def test_list_shows_only_weights_with_the_licence_that_is_asked_for(license, run):
+    (entry,) = json.loads(run("list", "vit_b_16", "--license", license, "--json"))
+    suitable = zoo.list_models("vit_b_16.*", license=license, tags=True)
+    assert sorted(f"vit_b_16.{tag}" for tag in entry["tags"]) == suitable
+    assert 0 < len(suitable) < len(zoo.list_models("vit_b_16.*", tags=True))
+    shown = run("list", "vit_b_16", "--license", license).splitlines()[1].split()
+    assert shown[-len(suitable) :] == entry["tags"]
+
+
 def test_info_counts_parameters_and_operations(run):
     shown = json.loads(run("info", "resnet18", "--json"))
     assert shown["num_params"] == sum(part["num_params"] for part in shown["layers"]) == 11_689_512
@@ -129,6 +140,23 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
     fields = {**config.model, **config.data}
     assert bool({"dropout", "depths", "latent_dim"} & set(fields)) == uncomment
     zoo.config(model, **{key: value for key, value in config.model.items() if key != "name"})
+
+
+@pytest.mark.parametrize(("model", "data", "size"), [("inception_v3", "digits", 107), ("r3d_18", "moving_digits", 32)])
+def test_a_created_config_keeps_the_size_that_the_network_needs(model, data, size, run):
+    assert f"image_size: {size}" in run("create-config", model, "--data", data, f"data.image_size={size}")
+
+
+def test_a_network_that_cannot_be_tried_out_gets_its_config(run, monkeypatch):
+    monkeypatch.setattr("zoo.architectures.mlp.MLP.forward", lambda _, features: features.sum().item())
+    assert "name: mlp" in run("create-config", "mlp", "--data", "iris")
+
+
+def test_a_created_config_warns_of_pictures_that_leave_a_single_position(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["create-config", "inception_v3", "--data", "digits", "data.image_size=75"]) == 0
+    assert "warning: the last feature map has only 1 x 1 positions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("data", "goal"), [("diabetes", "regression"), ("wine", "classification")])

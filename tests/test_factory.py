@@ -157,8 +157,23 @@ def test_a_wrong_request_is_one_line_with_the_remedy(call, error, message):
 
 def test_a_pickle_is_refused(tmp_path):
     torch.save({}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt: only \.safetensors files .*run code"):
+    with pytest.raises(
+        ValueError, match=r"model\.pt: only \.safetensors files .*run code; .*weights_only=True\), .*save_file$"
+    ):
         zoo.create("toy", weights=tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.pt", "x.bin", "x"])
+def test_weights_are_written_under_a_name_that_says_what_they_are(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"{name}: weights are written as safetensors; give a path .* \.safetensors$"):
+        zoo.export_weights(zoo.create("toy"), tmp_path / name, format="zoo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_memory_writes_no_weights(tmp_path):
+    with pytest.raises(ValueError, match=r"^'scale' is on the meta device, which holds no weights; create the model"):
+        zoo.export_weights(zoo.create("toy", device="meta"), tmp_path / "x.safetensors", format="zoo")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -275,7 +290,9 @@ def test_lists_know_of_weights_and_licences(pretrained):
     assert zoo.list_models("toy*", tags=True, license="commercial-ok") == ["toy_wide.pets"]
     assert zoo.list_models("toy*", tags=True, license="CC-BY-NC-4.0") == ["toy_wide.far"]
     assert zoo.list_models("toy*", license="commercial-ok") == ["toy_wide"]
-    assert zoo.list_models("toy*", license="mit") == []
+    assert zoo.list_models("toy", license="apache-2.0") == []
+    with pytest.raises(ValueError, match=r"^unknown licence 'MITT'; known: commercial-ok, apache-2\.0, cc-by-"):
+        zoo.list_models(license="MITT")
 
 
 @pytest.mark.parametrize("name", [name for record in ARCHITECTURES.records().values() for name in record.names()])

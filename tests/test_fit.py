@@ -126,10 +126,14 @@ def test_a_file_in_the_model_s_own_names_is_loaded_whole(model, write):
         ({"norm__num_batches_tracked": torch.tensor(3.0)}, r"num_batches_tracked' is \(\) float32, but \(\) int64"),
         ({"head__weight": torch.ones(6, 4), "head__bias": torch.ones(6)},
          r"'head.weight' is \(6, 4\) .*; give num_classes: the checkpoint's own keeps .* \(and 1 more\)"),
-        ({"stem__weight": torch.ones(4, 1, 3, 3)}, r"'stem.weight' .*; give in_channels: "),
+        ({"stem__weight": torch.ones(4, 1, 3, 3)}, r"'stem.weight' .*; give in_channels=1: "),
+        ({"stem__weight": torch.ones(4, 3, 7, 7), "head__bias": torch.ones(6)},
+         r"'stem.weight' is \(4, 3, 7, 7\) float32, but \(4, 3, 3, 3\) float32 in the model \(and 1 more\)$"),
+        ({"stem__weight": torch.ones(4, 1, 3, 3), "norm__weight": None},
+         r"lacks 'norm.weight'; 'stem.weight' is .* in the model$"),
         ({"blocks__1__weight": torch.ones(4, 4)}, "'blocks.0.weight' and 'blocks.1.weight' differ, but are one tensor"),
     ],
-    ids=["missing", "misspelt", "unexpected", "shape", "integers", "floats", "head", "stem", "tie"],
+    ids=["missing", "misspelt", "unexpected", "shape", "integers", "floats", "head", "stem", "kernel", "gap", "tie"],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(write, changes, message):
     with pytest.raises(MismatchError, match=message) as caught:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from peers import COUNTED, EQUAL
+from peers import BARE, COUNTED, EQUAL, FOREIGN, HEADLESS
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import zoo
-from zoo.convert import foreign_tensors
+from zoo.convert import foreign_tensors, layouts
 
 pytestmark = pytest.mark.peers
 
@@ -88,6 +88,40 @@ def test_export_returns_the_same_keys_and_bits(pair, tmp_path):
     assert all(
         written[name].dtype == tensor.dtype and torch.equal(written[name], tensor) for name, tensor in state.items()
     )
+
+
+@pytest.mark.parametrize(("preset", "options", "format", "other"), FOREIGN)
+def test_a_network_that_a_library_cannot_build_is_not_written_for_it(preset, options, format, other):
+    model = zoo.create(preset, device="meta", **options)
+    with pytest.raises(ValueError, match=rf"^{format} has no \w+ with \w+ .+; format='{other}' has$"):
+        foreign_tensors(model, format)
+    assert format not in layouts(model.provenance.architecture, model.config)[0]
+    foreign_tensors(model, other)
+
+
+@pytest.mark.parametrize("peer", BARE, ids=ids(BARE))
+def test_a_checkpoint_gives_a_model_without_a_head_its_features(peer, tmp_path):
+    theirs = peer.build().eval()
+    with torch.no_grad():
+        shake(theirs)
+    save_file({name: tensor.clone() for name, tensor in theirs.state_dict().items()}, tmp_path / "a.safetensors")
+    ours = zoo.create(peer.preset, weights=tmp_path / "a.safetensors", num_classes=0, **peer.options).eval()
+    assert ours.load_report.format == peer.format or peer.format == "timm"
+    assert ours.load_report.ignored
+    for head in [name for name, layer in theirs.named_modules() if name.split(".")[-1] in peer.heads]:
+        theirs.set_submodule(head, nn.Identity())
+    image = torch.randn(1, 3, *peer.sizes[0])
+    assert largest_difference(first(ours(image)), first(theirs(image))) < 1e-5
+
+
+@pytest.mark.parametrize("peer", HEADLESS, ids=ids(HEADLESS))
+def test_a_model_without_a_head_is_written_as_timm_writes_it(peer):
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in peer.build().state_dict().items()}
+    ours = zoo.create(peer.preset, device="meta", num_classes=0)
+    assert {name: tensor.shape for name, tensor in foreign_tensors(ours, "timm").items()} == expected
+    with pytest.raises(ValueError, match=r"^torchvision has no \w+ with num_classes 0; format='timm' has$"):
+        foreign_tensors(ours, "torchvision")
 
 
 @pytest.mark.parametrize("peer", COUNTED, ids=ids(COUNTED))

@@ -1,7 +1,10 @@
 """The transform that weights expect, and its inverse."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 from toy_zoo import architecture, registered
 
 import zoo
@@ -94,3 +97,33 @@ def test_weights_without_a_record_say_so():
 def test_a_record_that_cannot_be_is_refused(record, error, message):
     with pytest.raises(error, match=message):
         zoo.transforms(model_with(**record))
+
+
+def wrong_inputs():
+    array = np.zeros((8, 8, 3), dtype=np.uint8)
+    return {
+        "array": ({}, array, TypeError, "expected a PIL image or a uint8 tensor .*, got ndarray; PIL.Image.fromarray"),
+        "path": ({}, "cat.jpg", TypeError, r"got str; .* PIL.Image.open\(path\) makes one"),
+        "rows": ({}, image()[0], ValueError, r"expected a tensor \(..., channels, height, width\), got shape \(8, 8\)"),
+        "picture for a video": (
+            {"frames": 4},
+            Image.fromarray(array),
+            TypeError,
+            r"a tensor \(..., frames, .* got Image",
+        ),
+        "frame for a video": ({"frames": 4}, image(), ValueError, r"\(..., frames, .* got shape \(3, 8, 8\)"),
+    }
+
+
+@pytest.mark.parametrize("case", wrong_inputs())
+def test_what_is_no_image_is_refused_with_what_is_expected(case):
+    record, value, error, message = wrong_inputs()[case]
+    with pytest.raises(error, match=message):
+        zoo.transforms(model_with(image_size=4, **record))(value)
+
+
+def test_what_stands_beside_an_image_passes():
+    transform, pixels = zoo.transforms(model_with(image_size=4)), image()
+    assert torch.equal(transform(pixels, 3)[0], transform(pixels))
+    assert torch.equal(transform((pixels, 3))[0], transform(pixels))
+    assert torch.equal(transform(Image.fromarray(pixels.movedim(0, -1).numpy()), 3)[0], transform(to_pil_image(pixels)))

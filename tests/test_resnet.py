@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from laws import build, perturbed
 from torch import nn
 
+import zoo
 from zoo.architectures.resnet import ARCHITECTURE, ResNetConfig
+from zoo.weights.fit import MismatchError
 
 
 def small(**options):
@@ -72,9 +74,21 @@ def test_any_size_fits(stem, shortcut, stride, size):
 
 @pytest.mark.parametrize(
     "options",
-    [{"depths": ()}, {"depths": (2, 0)}, {"width": 0}, {"num_classes": 0}, {"block": "basic", "groups": 2}],
+    [{"depths": ()}, {"depths": (2, 0)}, {"width": 0}, {"num_classes": -1}, {"block": "basic", "groups": 2}],
     ids=str,
 )
 def test_contradictions_are_refused(options):
     with pytest.raises(ValueError, match=list(options)[-1]):
         ResNetConfig(**options)
+
+
+def test_a_file_of_a_network_that_a_library_has_not_says_so(tmp_path):
+    zoo.export_weights(zoo.create("resnet18"), tmp_path / "a.safetensors", format="torchvision")
+    with pytest.raises(
+        MismatchError, match=r"a\.safetensors does not fit ResNet: none of its names is ours, and torchvi"
+    ):
+        zoo.create("resnet20", weights=tmp_path / "a.safetensors")
+    with pytest.raises(
+        MismatchError, match="torchvision has no resnet with stem 'small', timm has no resnet with stem"
+    ):
+        zoo.create("resnet18", weights=tmp_path / "a.safetensors", stem="small")

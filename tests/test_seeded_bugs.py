@@ -187,6 +187,11 @@ def test_a_moved_default_is_noticed():
     expect_red(general.test_the_config_is_the_one_that_was_saved_before, moved)
 
 
+def test_a_head_that_stays_without_classes_is_noticed(monkeypatch):
+    monkeypatch.setattr(resnet, "classifier", lambda width, num_classes: nn.Linear(width, num_classes or width))
+    expect_red(classifiers.test_without_classes_the_model_gives_what_its_head_would_read, resnet.ARCHITECTURE)
+
+
 def test_a_head_that_keeps_the_old_config_is_noticed(monkeypatch):
     def reset_classifier(model, num_classes):
         model.head = nn.Linear(model.num_features, num_classes)

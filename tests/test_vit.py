@@ -1,5 +1,6 @@
 """Position embeddings follow the image's size, as timm's do; and a network without a head gives features."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -35,6 +36,41 @@ def test_stored_positions_are_interpolated_to_another_image_size(tmp_path):
     save_file({**model.state_dict(), "embed.positions": torch.zeros(1, 17, 3)}, tmp_path / "b.safetensors")
     with pytest.raises(MismatchError, match=r"embed\.positions"):
         zoo.create("vit", weights=tmp_path / "b.safetensors", **{**tiny, "image_size": 32})
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (
+            {"image_size": 384},
+            r"'embed.positions' is \(1, 577, 192\) .*; give image_size=384: the checkpoint's own keeps",
+        ),
+        (
+            {"patch_size": 32},
+            r"'embed.patch.weight' is \(192, 3, 32, 32\) .*, but \(192, 3, 16, 16\) .* \(and 1 more\)$",
+        ),
+        (
+            {"distilled": True},
+            r"holds 'dist_token' and 2 more; 'embed.positions' is .*198, .*197, 192\) float32 in the",
+        ),
+        (
+            {"class_position": False},
+            r"'embed.positions' is \(1, 196, 192\) float32, but \(1, 197, 192\) float32 in the",
+        ),
+    ],
+    ids=["size", "patches", "distilled", "class"],
+)
+def test_the_remedy_for_a_file_of_another_shape_is_one(stored, said, tmp_path):
+    model = zoo.create("vit_ti_16", depth=1, **stored)
+    path = zoo.export_weights(model, tmp_path / "a.safetensors", format="timm")
+    with pytest.raises(MismatchError, match=said) as caught:
+        zoo.create("vit_ti_16", depth=1, weights=path)
+    assert ("give" in str(caught.value)) == ("image_size" in stored)
+    if "distilled" not in stored and "patch_size" not in stored:
+        fits = zoo.create("vit_ti_16", depth=1, weights=path, **stored)
+        assert torch.equal(fits.embed.positions, model.embed.positions)
+    with pytest.raises(MismatchError) if "image_size" not in stored else contextlib.nullcontext():
+        zoo.create("vit_ti_16", depth=1, image_size=224, weights=path)
 
 
 def test_an_image_that_is_not_made_of_patches_is_refused():

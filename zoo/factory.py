@@ -183,7 +183,10 @@ def _with_weights(start: _Start, place: str, verify: bool, keep_config: bool) ->
             raise MismatchError(f"{path} holds a {there.preset}, not a {here.preset}; use {LOCAL}{path} as the name")
         return other._replace(config=start.config, from_file=False) if keep_config else other
     if path.exists() and path.suffix != ".safetensors":
-        raise ValueError(f"{path}: only .safetensors files and folders are loaded, for pickled files can run code")
+        raise ValueError(
+            f"{path}: only .safetensors files and folders are loaded, for pickled files can run code; read it by "
+            "torch.load(..., weights_only=True), and write its tensors by safetensors.torch.save_file"
+        )
     return start._replace(tensors=read_header(path))
 
 
@@ -193,7 +196,10 @@ def _build(start: _Start, source: str, named: Collection[str], device: torch.dev
     if start.tensors is not None:
         if device.type == "meta":
             raise ValueError(f"a model on the meta device holds no weights; load {source} on another, or none")
-        found = recognise(start.architecture.name, start.config, model, start.tensors)
+        try:
+            found = recognise(start.architecture.name, start.config, model, start.tensors)
+        except MismatchError as error:
+            raise MismatchError(f"{source} does not fit {type(model).__name__}: {error}") from None
         report = fit(model, found.tensors, source, adapt=named)
         report = dataclasses.replace(report, ignored=(*report.ignored, *found.passed), format=found.format)
         vars(model).update(load_report=report, provenance=_still_true(start.provenance, start.config))
@@ -266,7 +272,7 @@ def list_models(
         tags: list `preset.tag` for all weights instead of presets.
 
     Raises:
-        ValueError: no model has such a task.
+        ValueError: no model has such a task, or no weights such a licence.
     """
     for name, value in (("pattern", pattern), ("task", task or ""), ("license", license or "")):
         if not isinstance(value, str):
@@ -276,11 +282,13 @@ def list_models(
     if task is not None and task not in tasks:
         known = ", ".join(sorted(tasks))
         raise ValueError(f"unknown task {task!r}{did_you_mean(task, tasks) or f'; known: {known}'}")
+    if license is not None and license.lower() not in (licences := _licences()):
+        raise ValueError(f"unknown licence {license!r}; known: {', '.join(licences)}")
     found: list[str] = []
     for architecture in architectures:
         for preset in architecture.names() if task in (None, architecture.task) else ():
             known = cards(architecture, preset) if tags or license or pretrained is not None else ()
-            suitable = [card for card in known if _permits(card, license)]
+            suitable = [card for card in known if permits(card, license)]
             if tags:
                 found += [full for card in suitable if _matches(pattern, preset, full := f"{preset}.{card.tag}")]
                 continue
@@ -289,10 +297,17 @@ def list_models(
     return sorted(found)
 
 
-def _permits(card: Weights, license: str | None) -> bool:
+def permits(card: Weights, license: str | None) -> bool:
+    """Whether weights have a licence, or with `commercial-ok` one that permits commercial use."""
     if license == "commercial-ok":
         return card.commercial is True
     return license is None or card.license.lower() == license.lower()
+
+
+def _licences() -> list[str]:
+    """What `license` may be."""
+    every = {card.license.lower() for record in ARCHITECTURES.records().values() for card in cards(record)}
+    return ["commercial-ok", *sorted(every)]
 
 
 def _matches(pattern: str, *names: str) -> bool:

@@ -82,7 +82,8 @@ def transforms(model_or_name: nn.Module | str, train: bool = False) -> Callable[
         video (channels, frames, image_size, image_size).
 
     Raises:
-        ConfigError: the weights carry no record, or are not for images.
+        ConfigError: the weights carry no record, or are not for images. The transform itself raises TypeError for an
+            array or a path, and ValueError for a tensor with too few axes.
     """
     from torchvision.transforms import InterpolationMode, functional, v2
 
@@ -105,7 +106,23 @@ def transforms(model_or_name: nn.Module | str, train: bool = False) -> Callable[
     colours = [v2.Grayscale(1)] if len(mean) == 1 else [v2.RGB()] if len(mean) == 3 else []
     axes = [] if record.frames is None else [v2.Lambda(_channels_first)]
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-    return v2.Compose([*colours, *crop, *last, *axes])  # PIL resizes PIL images, as those who trained did
+    first = partial(_expect, video=record.frames is not None)
+    return v2.Compose([first, *colours, *crop, *last, *axes])  # PIL resizes PIL images, as those who trained did
+
+
+def _expect(*inputs: Any, video: bool) -> Any:
+    """The inputs themselves, if the first is what the transform reads; targets beside it pass."""
+    from PIL.Image import Image
+
+    image, axes = inputs[0], "frames, channels, height, width" if video else "channels, height, width"
+    if isinstance(image, Tensor):
+        if image.dim() <= axes.count(","):
+            raise ValueError(f"expected a tensor (..., {axes}), got shape {tuple(image.shape)}")
+    elif video or not isinstance(image, Image | tuple | list | dict):
+        kind = f"a tensor (..., {axes})" if video else f"a PIL image or a uint8 tensor (..., {axes})"
+        hint = "" if video else "; PIL.Image.fromarray(array) or PIL.Image.open(path) makes one"
+        raise TypeError(f"expected {kind}, got {type(image).__name__}{hint}")
+    return inputs if len(inputs) > 1 else image
 
 
 def _resize(record: Preprocessing, size: int) -> list[int]:

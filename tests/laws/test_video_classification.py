@@ -49,6 +49,8 @@ def test_a_clip_that_cannot_be_read_is_refused_with_what_is_expected(architectur
         model(image[:, :, 0, 0])
     with pytest.raises(ValueError, match=f"got {channels + 1} channels; .*in_channels={channels + 1}"):
         model(torch.cat([image, image[:, :1]], dim=1))
+    with pytest.raises(ValueError, match="a video of 0 frames shows nothing; give one at least"):
+        model(image[:, :, :0])
     with pytest.raises(ValueError, match=r"floating-point and normalised, got torch\.uint8; zoo\.transforms"):
         model(image.byte())
 

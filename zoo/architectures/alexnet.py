@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 STEM_KERNEL_SIZE = 11
@@ -50,12 +50,14 @@ class AlexNetConfig:
     """Probability that an input of a hidden layer is dropped in training."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse empty layers and a dropout that keeps nothing."""
-        for size in (*self.widths, self.hidden_width, self.in_channels, self.num_classes):
+        check_num_classes(self.num_classes)
+        for size in (*self.widths, self.hidden_width, self.in_channels):
             if size < 1:
-                raise ValueError(f"a layer of {size} units is below 1; see widths, hidden_width and the channels")
+                raise ValueError(f"a layer of {size} units is below 1; see widths, hidden_width and in_channels")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
 
@@ -107,7 +109,7 @@ class AlexNet(nn.Module):
             full_connection(config.hidden_width, config.hidden_width, config.dropout),
         )
         self.num_features = config.hidden_width
-        self.head = nn.Linear(config.hidden_width, config.num_classes)
+        self.head = classifier(config.hidden_width, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -115,7 +117,7 @@ class AlexNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The maps of conv5, pooled: (batch, channels, 6, 6) where the image is 224 x 224."""
-        check_image(image, self.config.in_channels, SMALLEST)
+        check_image(self, image, SMALLEST)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

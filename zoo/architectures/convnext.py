@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.nn.drop import DropPath, rates
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 EXPANSION = 4
@@ -50,6 +50,7 @@ class ConvNeXtConfig:
     """The rate at the last block; it rises linearly from 0 at the first."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     @property
     def stride(self) -> int:
@@ -58,12 +59,15 @@ class ConvNeXtConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, kernels without a centre and rates that are none."""
-        for name in ("depths", "width", "patch_size", "kernel_size", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("depths", "width", "patch_size", "kernel_size", "in_channels"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} {value} is empty or below 1")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size} is even and would shift the image; make it odd")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} is not in [0, 1)")
 
@@ -145,7 +149,7 @@ class ConvNeXt(nn.Module):
             self.stages.append(blocks)
         self.num_features = channels
         self.norm = nn.LayerNorm(channels, eps=config.norm_eps)
-        self.head = nn.Linear(channels, config.num_classes)
+        self.head = classifier(channels, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -153,7 +157,7 @@ class ConvNeXt(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels, smallest=self.config.stride)
+        check_image(self, image, smallest=self.config.stride)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 BOTTLENECK = 4
@@ -50,10 +50,12 @@ class DenseNetConfig:
     """Keep less for the gradient and compute it again: the same numbers with less memory, in more time."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse empty layers and what is no probability."""
-        for name in ("depths", "growth_rate", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("depths", "growth_rate", "in_channels"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} {value} is empty or below 1")
@@ -158,7 +160,7 @@ class DenseNet(nn.Module):
         self.stages[-1].add_module("norm", nn.BatchNorm2d(channels))
         self.stages[-1].add_module("relu", nn.ReLU(inplace=True))
         self.num_features = channels
-        self.head = nn.Linear(channels, config.num_classes)
+        self.head = classifier(channels, config.num_classes)
 
     def _block(self, in_channels: int, depth: int) -> DenseBlock:
         config, growth_rate = self.config, self.config.growth_rate
@@ -181,7 +183,7 @@ class DenseNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride), stride as the file says."""
-        check_image(image, self.config.in_channels, self.smallest)
+        check_image(self, image, self.smallest)
         return last_map(self.stages(self.pool(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -195,9 +197,11 @@ class DenseNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-            elif isinstance(module, nn.BatchNorm2d | nn.Linear):
+            elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
-        nn.init.zeros_(self.head.bias)
+            elif isinstance(module, nn.Linear):
+                module.reset_parameters()
+                nn.init.zeros_(module.bias)
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes, in the size of ImageNet's crops or of CIFAR's images."""

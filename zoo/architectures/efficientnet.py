@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.nn.drop import DropPath, rates
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 DIVISOR = 8
@@ -71,6 +71,7 @@ class EfficientNetConfig:
     """The rate that the blocks approach linearly from 0 at the first."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse columns of other lengths, empty layers, kernels without a centre, and rates that are none."""
@@ -78,16 +79,29 @@ class EfficientNetConfig:
         for name in columns:
             if len(getattr(self, name)) != len(self.blocks) or not self.blocks:
                 raise ValueError(f"{name} describes {len(getattr(self, name))} stages, blocks {len(self.blocks)}")
-        numbers = ("stem_channels", "last_channels", "width_factor", "depth_factor", "image_size", "in_channels")
-        for name in (*columns[1:], *numbers, "num_classes"):
+        numbers = (
+            "stem_channels",
+            "last_channels",
+            "width_factor",
+            "depth_factor",
+            "image_size",
+            "norm_eps",
+            "in_channels",
+        )
+        check_num_classes(self.num_classes)
+        for name in (*columns[1:], *numbers):
             value = getattr(self, name)
-            if min(value if isinstance(value, tuple) else (value,)) <= 0:
+            if not min(value if isinstance(value, tuple) else (value,)) > 0:
                 raise ValueError(f"{name} {value} is not positive")
         for kind, expansion in zip(self.blocks, self.expansions, strict=True):
             if kind == "single" and expansion != 1:
                 raise ValueError(f"a 'single' block has expansion 1, not {expansion}; take 'fused'")
         if even := [size for size in self.kernel_sizes if size % 2 == 0]:
             raise ValueError(f"kernel_sizes has {even[0]}, which is even and would shift the image; make it odd")
+        if not 0 <= self.norm_momentum <= 1:
+            raise ValueError(
+                f"norm_momentum {self.norm_momentum} is not in [0, 1], the share of a new batch's statistics"
+            )
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
@@ -224,7 +238,7 @@ class EfficientNet(nn.Module):
         self.num_features = config.scaled(config.last_channels)
         self.last = layer(channels, self.num_features)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(self.num_features, config.num_classes)
+        self.head = classifier(self.num_features, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -232,7 +246,7 @@ class EfficientNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last convolution's maps (batch, num_features, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels)
+        check_image(self, image)
         return last_map(self.last(self.stages(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -251,9 +265,10 @@ class EfficientNet(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
-        bound = 1 / math.sqrt(self.head.out_features)
-        nn.init.uniform_(self.head.weight, -bound, bound)
-        nn.init.zeros_(self.head.bias)
+            elif isinstance(module, nn.Linear):
+                bound = 1 / math.sqrt(module.out_features)
+                nn.init.uniform_(module.weight, -bound, bound)
+                nn.init.zeros_(module.bias)
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes, in the size that the network was scaled for."""

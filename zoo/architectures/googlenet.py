@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 WIDTH = 64
@@ -76,6 +76,7 @@ class GoogLeNetConfig:
     """Two more classifiers in the middle; their losses count 0.3 in the paper."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def scaled(self, *channels: int) -> list[int]:
         """The paper's numbers in a network of this width."""
@@ -83,7 +84,8 @@ class GoogLeNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, widths that the table does not divide by, and what is no probability."""
-        for name in ("width", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("width", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
         if self.width % 8:
@@ -145,7 +147,7 @@ class AuxHead(nn.Module):
         self.conv = conv_norm_relu(in_channels, channels, 1)
         self.hidden = nn.Linear(channels * AUX_POSITIONS**2, hidden)
         self.dropout = nn.Dropout(AUX_DROPOUT)
-        self.head = nn.Linear(hidden, num_classes)
+        self.head = classifier(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, height, width) -> (batch, num_classes)."""
@@ -181,7 +183,7 @@ class GoogLeNet(nn.Module):
                 self.aux_heads.append(AuxHead(channels, *scaled(*AUX), num_classes=config.num_classes))
         self.dropout = nn.Dropout(config.dropout)
         self.num_features = channels
-        self.head = nn.Linear(channels, config.num_classes)
+        self.head = classifier(channels, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor | Logits:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -198,7 +200,7 @@ class GoogLeNet(nn.Module):
     def _read(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The last stage's maps, and those that auxiliary heads read."""
         # A pooling of 3x3 needs two positions; there are three before the last, which needs one.
-        check_image(image, self.config.in_channels, {"imagenet": 15, "small": 2}[self.config.stem])
+        check_image(self, image, {"imagenet": 15, "small": 2}[self.config.stem])
         x, middle = self.stem(image), []
         for number, stage in enumerate(self.stages):
             x = stage(x)

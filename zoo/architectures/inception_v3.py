@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 WIDTH = 32
@@ -57,6 +57,7 @@ class InceptionV3Config:
     """One more classifier on the last 17x17 maps."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     @property
     def smallest(self) -> int:
@@ -72,7 +73,8 @@ class InceptionV3Config:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, widths that the table does not divide by, and what is no probability."""
-        for name in ("width", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("width", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
         if self.width % 2:
@@ -227,7 +229,7 @@ class AuxHead(nn.Module):
         self.pool = nn.AvgPool2d(5, stride=3)
         self.reduce = conv(in_channels, reduced, 1)
         self.conv = conv(reduced, channels, 5, padded=False)
-        self.head = nn.Linear(channels, num_classes)
+        self.head = classifier(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, height, width) -> (batch, num_classes)."""
@@ -265,7 +267,7 @@ class InceptionV3(nn.Module):
             self.aux_heads.append(AuxHead(*scaled(MIDDLE, *AUX), num_classes=config.num_classes))
         self.dropout = nn.Dropout(config.dropout)
         (self.num_features,) = scaled(LAST)
-        self.head = nn.Linear(self.num_features, config.num_classes)
+        self.head = classifier(self.num_features, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor | Logits:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -279,7 +281,7 @@ class InceptionV3(nn.Module):
 
     def _read(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The last stage's maps, and those that the auxiliary head reads."""
-        check_image(image, self.config.in_channels, self.config.smallest)
+        check_image(self, image, self.config.smallest)
         middle = self.stem(image)
         *stages, last = self.stages
         for stage in stages:
@@ -301,7 +303,8 @@ class InceptionV3(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.1)
         for aux in self.aux_heads:
             nn.init.trunc_normal_(aux.get_parameter("conv.conv.weight"), std=0.01)
-            nn.init.trunc_normal_(aux.get_parameter("head.weight"), std=0.001)
+            if self.config.num_classes:
+                nn.init.trunc_normal_(aux.get_parameter("head.weight"), std=0.001)
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes, in the size of the paper's crops, or of CIFAR's images where those are large enough."""

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, reset_classifier
 from zoo.registry import Architecture
 
 KERNEL_SIZE = 5
@@ -52,12 +52,14 @@ class LeNetConfig:
     """Zeros around the image: 2 for MNIST's files of 28 x 28 pixels, which the paper enlarges beforehand."""
     in_channels: int = 1
     num_classes: int = 10
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse empty layers, and a padding in which a convolution sees nothing else."""
-        for size in (*self.widths, self.hidden_width, self.in_channels, self.num_classes):
+        check_num_classes(self.num_classes)
+        for size in (*self.widths, self.hidden_width, self.in_channels):
             if size < 1:
-                raise ValueError(f"a layer of {size} units is below 1; see widths, hidden_width and the channels")
+                raise ValueError(f"a layer of {size} units is below 1; see widths, hidden_width and in_channels")
         if not 0 <= self.padding < KERNEL_SIZE:
             raise ValueError(f"padding {self.padding} is not in [0, {KERNEL_SIZE}), the width of the first convolution")
 
@@ -98,7 +100,7 @@ class LeNet(nn.Module):
         self.stages = nn.Sequential(stage(c1, c3), stage(c3, c5))
         self.hidden = nn.Sequential(OrderedDict(linear=nn.Linear(c5, config.hidden_width), squash=Squash()))
         self.num_features = config.hidden_width
-        self.head = nn.Linear(config.hidden_width, config.num_classes)
+        self.head = classifier(config.hidden_width, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -106,7 +108,7 @@ class LeNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """C5's maps (batch, channels, height, width), with a single position where the image is 32 x 32."""
-        check_image(image, self.config.in_channels, smallest=FIELD - 2 * self.config.padding)
+        check_image(self, image, smallest=FIELD - 2 * self.config.padding)
         return self.stages(self.stem(image))  # one position is no sign of a small image here, so no `last_map`
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 
@@ -61,6 +61,7 @@ class ResNetConfig:
     """Start with every block as the identity (Goyal et al., 2017, section 5.1)."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def channels(self, stage: int) -> int:
         """What the blocks of a stage put out; stages count from 0."""
@@ -68,12 +69,13 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers, and options that this block does not have."""
-        if self.squeeze < 0 or self.channels(0) < self.squeeze:
-            raise ValueError(f"squeeze {self.squeeze} is not in [0, {self.channels(0)}], the first stage's channels")
-        for name in ("depths", "width", "groups", "group_width", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("depths", "width", "groups", "group_width", "in_channels"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} {value} is empty or below 1")
+        if not 0 <= self.squeeze <= self.channels(0):
+            raise ValueError(f"squeeze {self.squeeze} is not in [0, {self.channels(0)}], the first stage's channels")
         if self.block == "basic" and (self.groups, self.group_width) != (1, 64):
             raise ValueError(
                 f"groups {self.groups} and group_width {self.group_width} are for block 'bottleneck', not 'basic'"
@@ -216,7 +218,7 @@ class ResNet(nn.Module):
                 channels = config.channels(stage)
             self.stages.append(blocks)
         self.num_features = channels
-        self.head = nn.Linear(channels, config.num_classes)
+        self.head = classifier(channels, config.num_classes)
 
     def _block(self, in_channels: int, stage: int, stride: int) -> Block:
         config, channels = self.config, self.config.channels(stage)
@@ -235,7 +237,7 @@ class ResNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, height / stride, width / stride), stride as the file says."""
-        check_image(image, self.config.in_channels)
+        check_image(self, image)
         return last_map(self.stages(self.pool(self.stem(image))))
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, last_map, reset_classifier
 from zoo.registry import Architecture
 
 
@@ -52,6 +52,7 @@ class SqueezeNetConfig:
     """Probability that an input of the head is dropped in training."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def fire(self, index: int) -> tuple[int, int, int]:
         """The channels s_1x1, e_1x1 and e_3x3 of a fire module; the first, fire2, has index 0."""
@@ -61,7 +62,8 @@ class SqueezeNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse empty layers and a dropout that keeps nothing."""
-        for name in ("stem_width", "stem_kernel_size", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("stem_width", "stem_kernel_size", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
         if min(self.depths, default=0) < 1:
@@ -116,7 +118,8 @@ class SqueezeNet(nn.Module):
             self.stages.append(stage)
         self.dropout = nn.Dropout(config.dropout)
         self.num_features = channels
-        self.head = nn.Conv2d(channels, config.num_classes, kernel_size=1)
+        has_head = config.num_classes > 0
+        self.head = nn.Conv2d(channels, config.num_classes, kernel_size=1) if has_head else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -126,12 +129,12 @@ class SqueezeNet(nn.Module):
         """The last stage's maps (batch, num_features, height / 16, width / 16), about."""
         # A pooling leaves half of its positions, rounded down, so 2 ** poolings must come out of the stem.
         smallest = self.config.stem_kernel_size + 2 * (2 ** len(self.config.depths) - 1)
-        check_image(image, self.config.in_channels, smallest)
+        check_image(self, image, smallest)
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits (batch, num_classes) of the last stage's maps."""
-        return F.relu(self.head(self.dropout(features)), inplace=True).mean((-2, -1))
+        return F.relu(self.head(self.dropout(features))).mean((-2, -1))
 
     reset_classifier = reset_classifier
 
@@ -141,7 +144,8 @@ class SqueezeNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.get_parameter("bias"))
-        nn.init.normal_(self.head.weight, std=0.01)
+        if self.config.num_classes:
+            nn.init.normal_(self.head.get_parameter("weight"), std=0.01)
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes, in the size of ImageNet's crops, or smaller where there are fewer stages."""

@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 MAP_SIZE = 7
@@ -57,14 +57,16 @@ class VGGConfig:
     """Probability that a hidden unit is dropped in training."""
     in_channels: int = 3
     num_classes: int = 1000
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse empty layers, stages without channels and a dropout that keeps nothing."""
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ValueError(f"depths {self.depths} and widths {self.widths} need one number each for every stage")
-        for size in (*self.depths, *self.widths, self.hidden_width, self.in_channels, self.num_classes):
+        check_num_classes(self.num_classes)
+        for size in (*self.depths, *self.widths, self.hidden_width, self.in_channels):
             if size < 1:
-                raise ValueError(f"{size} is below 1; see depths, widths, hidden_width and the channels")
+                raise ValueError(f"{size} is below 1; see depths, widths, hidden_width and in_channels")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
 
@@ -117,7 +119,7 @@ class VGG(nn.Module):
             full_connection(config.hidden_width, config.hidden_width, config.dropout),
         )
         self.num_features = config.hidden_width
-        self.head = nn.Linear(config.hidden_width, config.num_classes)
+        self.head = classifier(config.hidden_width, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of images (batch, in_channels, height, width)."""
@@ -125,7 +127,7 @@ class VGG(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, channels, height // 32, width // 32)."""
-        check_image(image, self.config.in_channels, smallest=2 ** len(self.config.depths))
+        check_image(self, image, smallest=2 ** len(self.config.depths))
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:

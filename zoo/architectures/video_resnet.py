@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.nn.image import check_image, last_map, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, last_map, reset_classifier
 from zoo.registry import Architecture
 
 Kind = Literal["2d", "3d", "2plus1d"]
@@ -52,10 +52,12 @@ class VideoResNetConfig:
     """Channels of the stem and of the first stage."""
     in_channels: int = 3
     num_classes: int = 400
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     def __post_init__(self) -> None:
         """Refuse empty layers and stages without a kind."""
-        for name in ("depths", "width", "in_channels", "num_classes"):
+        check_num_classes(self.num_classes)
+        for name in ("depths", "width", "in_channels"):
             value = getattr(self, name)
             if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} {value} is empty or below 1")
@@ -148,7 +150,7 @@ class VideoResNet(nn.Module):
                 channels = config.width * 2**stage
             self.stages.append(blocks)
         self.num_features = channels
-        self.head = nn.Linear(channels, config.num_classes)
+        self.head = classifier(channels, config.num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, num_classes) of clips (batch, in_channels, frames, height, width)."""
@@ -156,7 +158,7 @@ class VideoResNet(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The last stage's maps (batch, num_features, frames / stride, height / stride, width / stride)."""
-        check_image(image, self.config.in_channels, axes="frames, height, width")
+        check_image(self, image, axes="frames, height, width")
         return last_map(self.stages(self.stem(image)))
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -172,8 +174,9 @@ class VideoResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, nn.BatchNorm3d):
                 module.reset_parameters()
-        nn.init.normal_(self.head.weight, std=HEAD_STD)
-        nn.init.zeros_(self.head.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=HEAD_STD)
+                nn.init.zeros_(module.bias)
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """What `forward` takes: clips of 16 frames of 112 x 112 pixels for four stages, half of each for three."""

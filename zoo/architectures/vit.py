@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.nn.drop import DropPath, rates
-from zoo.nn.image import check_image, reset_classifier
+from zoo.nn.image import check_image, check_num_classes, classifier, reset_classifier
 from zoo.registry import Architecture
 
 INIT_STD = 0.02
@@ -60,7 +60,7 @@ class ViTConfig:
     """The rate at the last block; it rises linearly from 0 at the first."""
     in_channels: int = 3
     num_classes: int = 1000
-    """0 leaves the head out: `forward` then gives what it would read, (batch, dim)."""
+    """0 leaves the head out: `forward` then gives what it would read, (batch, num_features)."""
 
     @property
     def num_prefix(self) -> int:
@@ -77,8 +77,9 @@ class ViTConfig:
         for name in ("image_size", "patch_size", "dim", "depth", "num_heads", "mlp_dim", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
-        if self.num_classes < 0:
-            raise ValueError(f"num_classes {self.num_classes} is negative; 0 leaves the head out")
+        check_num_classes(self.num_classes)
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} is not divisible by num_heads {self.num_heads}")
         if self.image_size % self.patch_size:
@@ -201,11 +202,6 @@ class Block(nn.Module):
         return x + self.drop_path(self.scale2(self.dropout(self.mlp(self.norm2(x)))))
 
 
-def make_head(dim: int, num_classes: int) -> nn.Module:
-    """A linear layer, or nothing for no classes."""
-    return nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-
-
 class ViT(nn.Module):
     """Tokens of patches, transformer blocks, and a linear head on the class token or on the patches' mean."""
 
@@ -219,8 +215,8 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates(config.drop_path, config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.num_features = config.dim
-        self.head = make_head(config.dim, config.num_classes)
-        teachers = [make_head(config.dim, config.num_classes)] if config.distilled else []
+        self.head = classifier(config.dim, config.num_classes)
+        teachers = [classifier(config.dim, config.num_classes)] if config.distilled else []
         self.aux_heads = nn.ModuleList(nn.ModuleDict({"head": head}) for head in teachers)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -230,7 +226,7 @@ class ViT(nn.Module):
     def forward_features(self, image: Tensor) -> Tensor:
         """What the blocks make of the tokens, (batch, prefix + patches, dim), before the last norm."""
         size = self.config.patch_size
-        check_image(image, self.config.in_channels, size)
+        check_image(self, image, size)
         if image.shape[-2] % size or image.shape[-1] % size:
             height, width = image.shape[-2:]
             raise ValueError(f"an image of {height} x {width} pixels is not made of {size} x {size} patches; resize it")

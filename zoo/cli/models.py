@@ -36,7 +36,7 @@ def list_models(
             raise UnknownName("no model fits these options; leave one out")
         hint = did_you_mean(pattern.strip("*?"), every) or "; `zoo list` shows all"
         raise UnknownName(f"no model is called {pattern!r}{hint}")
-    entries = [_entry(name) for name in names]
+    entries = [_entry(name, license) for name in names]
     if as_json:
         print_json(entries)
     elif tags:
@@ -47,9 +47,10 @@ def list_models(
         print_table(["NAME", "PARAMS>", "TASK", "WEIGHTS"], rows)
 
 
-def _entry(name: str) -> dict[str, Any]:
-    """What is known of a preset, or of preset.tag, without building it where the paper counts its parameters."""
+def _entry(name: str, license: str | None) -> dict[str, Any]:
+    """What is known of a preset and its suitable weights, or of preset.tag; built only where nobody counted it."""
     import zoo
+    from zoo.factory import permits
     from zoo.registry import resolve
     from zoo.weights.cards import cards
 
@@ -64,7 +65,7 @@ def _entry(name: str) -> dict[str, Any]:
         "num_params": record.params.get(found.preset) or zoo.describe(found.preset).num_params,
     }
     if found.tag is None:
-        return entry | {"tags": [card.tag for card in known]}
+        return entry | {"tags": [card.tag for card in known if permits(card, license)]}
     return entry | next(_weights(card) for card in known if card.tag == found.tag)
 
 

@@ -96,7 +96,15 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         return run.objective.get("name") or DEFAULT[task]
     if splits.spec.target_mean and DEFAULT.get(task) == "classification" and "name" not in run.objective:
         run = replace(run, objective={"name": "regression", **run.objective})
-    return assemble(run, None, splits, None).config.objective["name"]
+    parts = assemble(run, None, splits, None)
+    batch = splits.train.fetch([0], None)
+    inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
+    try:
+        if inputs:  # a generator of pictures takes none
+            parts.model.eval()(**inputs)
+    except RuntimeError as error:  # a plugin's network may need numbers, where there are only shapes
+        note(f"not tried out on a sample: {str(error).splitlines()[0]}")
+    return parts.config.objective["name"]
 
 
 def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Weights of other libraries, recognised by their names and written back under them.
 
 `zoo/convert/<architecture>.py` exports `FORMATS`: the other library's name -> a function from our config to the
-`Layout` of its checkpoints; and `NAMES`: the library's name -> the presets that it has too.
+`Layout` of its checkpoints, which raises ValueError where the library has no such network; and `NAMES`: the library's
+name -> the presets that it has too.
 """
 
 import importlib
@@ -15,16 +16,36 @@ from torch import Tensor, nn
 from zoo.convert.keymap import Layout, overlap, to_ours, to_theirs
 from zoo.registry import architecture_of, did_you_mean
 from zoo.storage import staged_file
+from zoo.weights.fit import MismatchError
 from zoo.weights.tensors import Lazy, write_tensors
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 """What data-parallel training, torch.compile and some trainers put before every name."""
+
+HEADED = ("torchvision",)
+"""The libraries that build no network without its head; a checkpoint of theirs may still be read into ours."""
 
 
 def formats(architecture: str) -> Mapping[str, Callable[[Any], Layout]]:
     """The libraries whose checkpoints of an architecture are understood."""
     module = f"zoo.convert.{architecture}"
     return importlib.import_module(module).FORMATS if importlib.util.find_spec(module) else {}
+
+
+def layouts(architecture: str, config: Any) -> tuple[dict[str, Layout], list[str]]:
+    """The libraries that can build the network of a config, and where things stand in their checkpoints.
+
+    Returns:
+        These, and for each other library why it cannot.
+    """
+    found: dict[str, Layout] = {}
+    refused: list[str] = []
+    for name, make in formats(architecture).items():
+        try:
+            found[name] = make(config)
+        except ValueError as error:
+            refused.append(str(error))
+    return found, refused
 
 
 def peers(architecture: str, format: str) -> dict[str, str]:
@@ -52,14 +73,20 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
         config: the config of the model that it shall fit.
         model: that model, on any device.
         tensors: the checkpoint.
+
+    Raises:
+        MismatchError: none of its names is ours, and there are libraries that have no network of this config.
     """
     names = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tensors = _unwrapped(tensors)
     if names.keys() <= tensors.keys():  # ours, as nearly always
         return Recognised("zoo", dict(tensors), [])
-    layouts = {"zoo": None, **{name: make(config) for name, make in formats(architecture).items()}}
-    best = max(layouts, key=lambda name: overlap(layouts[name], names, tensors))  # the first of equals
-    layout = layouts[best]
+    theirs, refused = layouts(architecture, config)
+    known = {"zoo": None, **theirs}
+    best = max(known, key=lambda name: overlap(known[name], names, tensors))  # the first of equals
+    layout = known[best]
+    if refused and not overlap(layout, names, tensors):
+        raise MismatchError(f"none of its names is ours, and {', '.join(refused)}")
     return Recognised(best, dict(tensors), []) if layout is None else Recognised(best, *to_ours(layout, names, tensors))
 
 
@@ -79,10 +106,15 @@ def export_weights(model: nn.Module, path: str | Path, *, format: str) -> Path:
         format: the library: `torchvision`, `timm`, ...; or `zoo` for our own names.
 
     Raises:
-        ValueError: this architecture has no such format.
+        ValueError: this architecture has no such format, or the library no network of this config; the path is not a
+            .safetensors file's; or the model is on the meta device.
         OSError: the disk is full or not writable; what was there before is untouched.
     """
     tensors, target = foreign_tensors(model, format), Path(path)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target}: weights are written as safetensors; give a path that ends in .safetensors")
+    if (on_meta := next((name for name, tensor in tensors.items() if tensor.is_meta), None)) is not None:
+        raise ValueError(f"{on_meta!r} is on the meta device, which holds no weights; create the model elsewhere")
     with staged_file(target) as staging:
         write_tensors(staging, tensors)
     return target
@@ -97,9 +129,15 @@ def foreign_tensors(model: nn.Module, format: str) -> dict[str, Tensor]:
     if format not in known:
         hint = did_you_mean(format, known) or f"; {record.name} has {', '.join(known)}"
         raise ValueError(f"unknown format {format!r}{hint}")
-    make = known[format]
-    return (
-        dict(model.state_dict())
-        if make is None
-        else to_theirs(make(getattr(model, "config", None)), model.state_dict())
-    )
+    make, config = known[format], getattr(model, "config", None)
+    if make is None:
+        return dict(model.state_dict())
+    skipped = HEADED if getattr(config, "num_classes", None) == 0 else ()
+    try:
+        if format in skipped:
+            raise ValueError(f"{format} has no {record.name} with num_classes 0")
+        layout = make(config)
+    except ValueError as error:
+        other = next((name for name in layouts(record.name, config)[0] if name not in skipped), "zoo")
+        raise ValueError(f"{error}; format={other!r} has") from None
+    return to_theirs(layout, model.state_dict())

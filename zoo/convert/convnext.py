@@ -1,11 +1,12 @@
 """ConvNeXt's names in torchvision's and timm's checkpoints, and in the authors' own."""
 
 from zoo.architectures.convnext import ConvNeXtConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 
 def torchvision(config: ConvNeXtConfig) -> Layout:
     """`features` is the stem, then stages and what stands between them by turns: a stage has an odd number."""
+    require("torchvision", config, norm_eps=1e-6, patch_size=4, kernel_size=7)
     renamed = {
         "stem.conv": "features.0.0",
         "stem.norm": "features.0.1",
@@ -27,6 +28,7 @@ def torchvision(config: ConvNeXtConfig) -> Layout:
 
 def timm(config: ConvNeXtConfig) -> Layout:
     """As timm saves it; the authors' checkpoints, which it reads too, have other names for most of it."""
+    require("timm", config, patch_size={1, 4})  # after others it keeps to a stride of 32 in all, or begins with 2
     renamed = {"stem.conv": "stem.0", "stem.norm": "stem.1", "norm": "head.norm", "head": "head.fc"}
     for stage, depth in enumerate(config.depths):
         for layer, theirs in (("norm", 0), ("conv", 1)):

@@ -1,14 +1,17 @@
 """DenseNet's names in torchvision's and timm's checkpoints, which are the same."""
 
+from functools import partial
+
 from zoo.architectures.densenet import DenseNetConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 RESPELT = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)
 """torchvision's files are older than the rule that a module's name has no dot, and say `norm.1`."""
 
 
-def layout(config: DenseNetConfig) -> Layout:
+def layout(library: str, config: DenseNetConfig) -> Layout:
     """`features.denseblock1.denselayer1.conv1` is the first dense layer's 1x1 convolution."""
+    require(library, config, stem="imagenet")
     renamed = {
         "stem.conv": "features.conv0",
         "stem.norm": "features.norm0",
@@ -28,7 +31,7 @@ def layout(config: DenseNetConfig) -> Layout:
     return Layout(renamed=renamed, respelt=RESPELT)
 
 
-FORMATS = {"torchvision": layout, "timm": layout}
+FORMATS = {library: partial(layout, library) for library in ("torchvision", "timm")}
 
 ALL = ("densenet121", "densenet161", "densenet169", "densenet201")
 NAMES = {"torchvision": ALL, "timm": ALL}

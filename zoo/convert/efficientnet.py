@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from zoo.architectures.efficientnet import EfficientNetConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 EXCITATION = {"reduce": "se.conv_reduce", "expand": "se.conv_expand"}
 LAYERS = {
@@ -28,6 +28,11 @@ LAYERS = {
 """The layers of each kind of block in their order, and what timm calls their parts."""
 NUMBERED = {"conv": "0", "norm": "1", "reduce": "fc1", "expand": "fc2"}
 """What torchvision calls the parts of any layer."""
+STRIDES = (1, 2, 2, 2, 1, 2, 1)
+"""Of every network's stages."""
+
+LARGEST_WITH_ANY_EPS = 1.4
+"""The width of B4; up to there torchvision takes the norm as an argument."""
 
 
 def blocks(config: EfficientNetConfig) -> Iterator[tuple[int, int, Mapping[str, Mapping[str, str]]]]:
@@ -41,6 +46,9 @@ def blocks(config: EfficientNetConfig) -> Iterator[tuple[int, int, Mapping[str, 
 
 def torchvision(config: EfficientNetConfig) -> Layout:
     """Numbers throughout: `features` is the stem, the stages and the last convolution."""
+    require("torchvision", config, padding="symmetric", strides=STRIDES[: len(config.blocks)])
+    if set(config.blocks) != {"mbconv"} or config.width_factor > LARGEST_WITH_ANY_EPS:
+        require("torchvision", config, norm_eps=1e-3)
     last = len(config.blocks) + 1
     renamed = {
         "stem.conv": "features.0.0",
@@ -59,6 +67,7 @@ def torchvision(config: EfficientNetConfig) -> Layout:
 
 def timm(config: EfficientNetConfig) -> Layout:
     """Convolutions are called by their purpose, norms numbered within a block."""
+    require("timm", config, strides=STRIDES[: len(config.blocks)])
     renamed = {
         "stem.conv": "conv_stem",
         "stem.norm": "bn1",

@@ -1,7 +1,7 @@
 """GoogLeNet's names in torchvision's checkpoints."""
 
 from zoo.architectures.googlenet import AUX_STAGES, INCEPTION, GoogLeNetConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 BRANCHES = {
     "conv1x1": "branch1",
@@ -15,6 +15,7 @@ BRANCHES = {
 
 def layout(config: GoogLeNetConfig) -> Layout:
     """`inception3a.branch2.1.bn` is the norm after the 3x3 convolution of the first inception module."""
+    require("torchvision", config, stem="imagenet")
     units = {"stem": "conv1", "stages.0.reduce": "conv2", "stages.0.conv": "conv3"}
     for stage, names in enumerate(INCEPTION, start=1):
         for name in names:

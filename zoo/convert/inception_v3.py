@@ -1,7 +1,9 @@
 """Inception v3's names in torchvision's and timm's checkpoints, which are the same."""
 
+from functools import partial
+
 from zoo.architectures.inception_v3 import MODULES, InceptionV3Config
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 STEM = {
     "stem.0": "Conv2d_1a_3x3",
@@ -22,8 +24,9 @@ STEPS = 5
 """Convolutions of the longest branch."""
 
 
-def layout(config: InceptionV3Config) -> Layout:
+def layout(library: str, config: InceptionV3Config) -> Layout:
     """`Mixed_5b.branch5x5_2.bn` is the norm after the first module's 5x5 convolution."""
+    require(library, config, stem="imagenet")
     units = dict(STEM)
     for stage, names in enumerate(MODULES, start=1):
         for name in names:
@@ -45,7 +48,7 @@ def layout(config: InceptionV3Config) -> Layout:
     return Layout(renamed=renamed, unused=() if config.aux_heads else (r"AuxLogits\..*",))
 
 
-FORMATS = {"torchvision": layout, "timm": layout}
+FORMATS = {library: partial(layout, library) for library in ("torchvision", "timm")}
 
 NAMES = {"torchvision": ("inception_v3",), "timm": ("inception_v3",)}
 """The presets that the libraries have, under the same names."""

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.weights.fit import MismatchError
+from zoo.weights.fit import ADAPTABLE, MismatchError
 from zoo.weights.tensors import Lazy
 
 
@@ -52,6 +53,24 @@ class Layout:
         return name
 
 
+def require(library: str, config: Any, **known: Any) -> None:
+    """Refuse a config of which a library has no network, where its tensors alone would not tell.
+
+    Args:
+        library: its name.
+        config: ours.
+        **known: of a field, the value that the library's networks have, or a set of several.
+
+    Raises:
+        ValueError: the config differs; the message names the field.
+    """
+    for name, values in known.items():
+        value = getattr(config, name)
+        if value not in (values if isinstance(values, set) else {values}):
+            architecture = type(config).__module__.rpartition(".")[2]
+            raise ValueError(f"{library} has no {architecture} with {name} {value!r}")
+
+
 def to_ours(
     layout: Layout, names: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Lazy]
 ) -> tuple[dict[str, Lazy], list[str]]:
@@ -63,7 +82,8 @@ def to_ours(
         tensors: the checkpoint.
 
     Returns:
-        What was found, by our names, and below it under its own name what nobody knows; and what was passed over.
+        What was found, by our names, with a head that this model does not have, and below it under its own name what
+        nobody knows; and what was passed over.
     """
     left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()})
     found: dict[str, Lazy] = {}
@@ -74,7 +94,15 @@ def to_ours(
         elif name.endswith("num_batches_tracked"):  # BatchNorm did not count before torch 0.4.1
             found[name] = Zero()
     passed = [name for name in left if any(re.fullmatch(pattern, name) for pattern in layout.unused)]
-    return {**found, **{name: tensor for name, tensor in left.items() if name not in passed}}, passed
+    return {**found, **{_of_head(layout, name): left[name] for name in left if name not in passed}}, passed
+
+
+def _of_head(layout: Layout, name: str) -> str:
+    """One of their names as ours if it belongs to a head, which this model may do without."""
+    for ours, theirs in layout.renamed.items():
+        if ours.split(".")[0] in ADAPTABLE["num_classes"] and name.startswith(f"{theirs}."):
+            return ours + name.removeprefix(theirs)
+    return name
 
 
 def _without_copies(layout: Layout, tensors: dict[str, Lazy]) -> dict[str, Lazy]:

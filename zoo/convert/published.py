@@ -144,9 +144,10 @@ def _fitting(
         changes |= {"pool": "mean"}
     try:
         model = on_meta(architecture, replace(own, changes, preset))
+        written = foreign_tensors(model, format)
     except ValueError as error:
         return f"cannot be built: {error}"
-    ours = {name: (tensor.shape, tensor.dtype) for name, tensor in foreign_tensors(model, format).items()}
+    ours = {name: (tensor.shape, tensor.dtype) for name, tensor in written.items()}
     theirs = {name: (tensor.shape, tensor.dtype) for name, tensor in peer.state_dict().items()}
     odd = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if odd:

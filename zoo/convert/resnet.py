@@ -1,13 +1,20 @@
-"""ResNet's names in torchvision's and timm's checkpoints, which are the same."""
+"""ResNet's names in torchvision's and timm's checkpoints, which are the same; torchvision has fewer variants."""
 
 from zoo.architectures.resnet import ResNetConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
 
 
-def layout(config: ResNetConfig) -> Layout:
+def torchvision(config: ResNetConfig) -> Layout:
+    """The paper's network and those with groups or more width."""
+    require("torchvision", config, stem="imagenet", shortcut="projection", squeeze=0)
+    return timm(config)
+
+
+def timm(config: ResNetConfig) -> Layout:
     """`layer1.0.conv1` is the first convolution of the first block of the first stage."""
+    require("timm", config, stem={"imagenet", "deep"}, shortcut={"projection", "average"})
     renamed = {"stem.norm": "bn1", "head": "fc"} | _stem(config.stem)
-    first = {"projection": 0, "average": 1, "pad": 0}[config.shortcut]  # an average comes before the convolution
+    first = {"projection": 0, "average": 1}[config.shortcut]  # an average comes before the convolution
     for stage, depth in enumerate(config.depths):
         for block in range(depth):
             ours, theirs = f"stages.{stage}.{block}", f"layer{stage + 1}.{block}"
@@ -38,7 +45,7 @@ def _stem(kind: str) -> dict[str, str]:
     }
 
 
-FORMATS = {"torchvision": layout, "timm": layout}
+FORMATS = {"torchvision": torchvision, "timm": timm}
 
 NAMES = {
     "torchvision": (

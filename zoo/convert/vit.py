@@ -1,11 +1,16 @@
 """ViT's names in the checkpoints of timm and torchvision."""
 
 from zoo.architectures.vit import ViTConfig
-from zoo.convert.keymap import Layout
+from zoo.convert.keymap import Layout, require
+
+HEADS = {768: 12, 1024: 16, 1280: 16}
+"""The width of torchvision's networks and their heads, which their tensors do not show."""
 
 
 def timm(config: ViTConfig) -> Layout:
     """Almost ours; DeiT's second token stands by itself."""
+    if config.distilled:
+        require("timm", config, pool="token", class_position=True)
     renamed = {
         "embed.class_token": "cls_token",
         "embed.teacher_token": "dist_token",
@@ -26,6 +31,8 @@ def timm(config: ViTConfig) -> Layout:
 
 def torchvision(config: ViTConfig) -> Layout:
     """Queries, keys and values are one matrix here too, as in nn.MultiheadAttention."""
+    require("torchvision", config, pool="token", distilled=False, class_position=True, layer_scale=None)
+    require("torchvision", config, num_heads=HEADS.get(config.dim, config.num_heads))
     renamed = {
         "embed.class_token": "class_token",
         "embed.patch": "conv_proj",

@@ -8,19 +8,27 @@ import torch
 from torch import Tensor, nn
 
 
-def check_image(image: Tensor, in_channels: int, smallest: int = 1, axes: str = "height, width") -> None:
+def check_image(model: Any, image: Tensor, smallest: int = 1, axes: str = "height, width") -> None:
     """Refuse what the network cannot read.
 
     Args:
+        model: the network, with `config.in_channels`.
         image: (batch, channels, *axes).
-        in_channels: how many channels the network takes.
         smallest: the least height and width that it takes, in pixels.
         axes: the names of the axes after the channels.
 
     Raises:
-        ValueError: the image has another rank, another number of channels, whole numbers or too few pixels.
+        TypeError: the image is no tensor.
+        ValueError: the image has another rank, another number of channels, another dtype than the weights, too few
+            pixels, or no frames.
     """
+    in_channels = model.config.in_channels
     shape = f"(batch, {in_channels}, {axes})"
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"an image batch is a tensor {shape}, got {type(image).__name__}; torch.from_numpy(...) makes one of "
+            "an array"
+        )
     if image.ndim != 3 + axes.count(","):
         hint = "; image[None] makes a batch of one" if image.ndim == 2 + axes.count(",") else ""
         raise ValueError(f"an image batch is {shape}, got shape {tuple(image.shape)}{hint}")
@@ -34,9 +42,45 @@ def check_image(image: Tensor, in_channels: int, smallest: int = 1, axes: str = 
             f"an image is floating-point and normalised, got {image.dtype}; zoo.transforms(...) prepares it as the "
             "weights expect, and image.float() / 255 is in [0, 1]"
         )
+    _check_dtype(image, next(model.parameters()))
+    if 0 in image.shape[2:-2]:
+        raise ValueError("a video of 0 frames shows nothing; give one at least")
     if min(image.shape[-2:]) < smallest:
         height, width = image.shape[-2:]
-        raise ValueError(f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least")
+        raise ValueError(
+            f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least; enlarge it "
+            f"(data.image_size={smallest} in a run)"
+        )
+
+
+def _check_dtype(image: Tensor, weight: Tensor) -> None:
+    """Refuse an image of another precision than the weights', where nobody converts either.
+
+    Autocast does, and so do those who wrap or replace parameters, such as FSDP; then the weight is no plain parameter.
+    """
+    if image.dtype == weight.dtype or type(weight) is not nn.Parameter or not weight.is_floating_point():
+        return
+    kind = image.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        raise ValueError(
+            f"an image has the dtype of the weights, {weight.dtype}, got {image.dtype}; image.to({weight.dtype}) "
+            f"converts it, or model.to({image.dtype}) the model"
+        )
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Refuse a negative number of classes; a config calls it.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if num_classes < 0:
+        raise ValueError(f"num_classes {num_classes} is negative; 0 leaves the head out")
+
+
+def classifier(num_features: int, num_classes: int) -> nn.Module:
+    """A linear head; for no classes none, so that the model gives what the head would read."""
+    return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
 
 
 def last_map(features: Tensor) -> Tensor:
@@ -52,7 +96,14 @@ def last_map(features: Tensor) -> Tensor:
 
 
 def reset_classifier(self: Any, num_classes: int) -> None:
-    """Put a new, freshly drawn head for `num_classes` classes in place of the old one, auxiliary heads included."""
+    """Put a new, freshly drawn head, for 0 classes none, in place of the old one, auxiliary heads included.
+
+    Raises:
+        TypeError: the number is none.
+        ValueError: it is negative.
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
+        raise TypeError(f"num_classes must be a whole number, got {num_classes!r}")
     self.config = dataclasses.replace(self.config, num_classes=num_classes)
     like = next(self.parameters())
     with torch.device("meta"):

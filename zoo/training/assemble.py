@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo import factory
 from zoo.config import ConfigError, build, read_yaml, to_dict
-from zoo.registry import architecture_of
+from zoo.registry import ARCHITECTURES, Architecture, architecture_of
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
 from zoo.training.random import seed_torch
@@ -113,8 +113,11 @@ def _name(section: Mapping[str, Any], kind: str) -> str:
 def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict[str, Any], nn.Module]:
     """The model, and its section with every field of its config."""
     section = dict(config.model)
-    if model is None:
+    if model is not None:
+        _check_kind(architecture_of(model), config.data, spec)
+    else:
         name = _name(section, "model")
+        _check_kind(ARCHITECTURES.find(factory.provenance(name).architecture), config.data, spec)
         options = {key: value for key, value in section.items() if key != "name"}
         known = {field.name for field in fields(factory.config(name))}
         adaptable = (
@@ -122,11 +125,36 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         )
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
         seed_torch(config.trainer.seed, "model")
-        model = factory.create(name, **{**filled, **options})
+        try:
+            model = factory.create(name, **{**filled, **options})
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_from_data(str(error), name, filled)}") from None
         _renew_head(model, spec.labels)
         section = {"name": name, **{k: v for k, v in options.items() if k not in known}}
     own = getattr(model, "config", None)
     return {**section, **({} if own is None else to_dict(own))}, model
+
+
+def _check_kind(record: Architecture | None, data: Mapping[str, Any], spec: Spec) -> None:
+    """Refuse pictures for a model of videos, and videos for one of pictures; both are called `image`."""
+    if record is None or "image" not in spec.keys or not {"image", "video"} & set(record.task.split("-")):
+        return
+    takes, has = "video" in record.task, spec.frames is not None
+    if takes != has:
+        kinds, examples = ("pictures", "videos"), ("digits", "moving_digits")
+        raise ConfigError(
+            f"{record.name} takes {kinds[takes]}, but the data {data.get('name', 'given')} are {kinds[has]}; choose "
+            f"other data, such as {examples[takes]}"
+        )
+
+
+def _from_data(error: str, name: str, filled: Mapping[str, Any]) -> str:
+    """Where a field comes from that a model refuses, if the user did not give it."""
+    own = factory.config(name)
+    for key, value in filled.items():
+        if f"{key} {value}" in error:
+            return f"; {key} {value} comes from the data: give data.{key}={getattr(own, key)}, or other model options"
+    return ""
 
 
 def _renew_head(model: nn.Module, labels: tuple[str, ...]) -> None:

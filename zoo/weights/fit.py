@@ -6,6 +6,7 @@ Models arrive on the meta device, with shapes and no memory. What a checkpoint h
 
 import contextlib
 import itertools
+import math
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -154,9 +155,11 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def _resamples(model: nn.Module, stored: Lazy, wanted: Tensor) -> bool:
-    """Whether the model can interpolate its positions, and these differ in their number alone."""
+    """Whether the model can interpolate its positions, and these differ in the side of their square grid alone."""
     axes = stored.dtype.is_floating_point and len(stored.shape) == wanted.dim() == POSITIONS
-    return hasattr(model, "resample_positions") and axes and stored.shape[::2] == wanted.shape[::2]
+    if not (hasattr(model, "resample_positions") and axes and stored.shape[::2] == wanted.shape[::2]):
+        return False
+    return stored.shape[1] - math.isqrt(stored.shape[1]) ** 2 == wanted.shape[1] - math.isqrt(wanted.shape[1]) ** 2
 
 
 def _resampled(model: Any, positions: Tensor) -> Tensor:
@@ -205,10 +208,13 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
     unexpected = [name for name in tensors if name not in expected]
     plan.ignored.extend(name for name in unexpected if _follows(name, "num_classes", adapt))
     unexpected = [name for name in unexpected if name not in plan.ignored]
+    remedies = [_remedy(model, name, stored, expected[name]) for name, stored in misfits]
+    first = remedies.index("") if "" in remedies else 0  # what no field explains; then a remedy would help nobody
+    helps = all(remedies) and not missing and not unexpected
     problems = [
         *_gap("it lacks", missing, unexpected),
         *_gap("it holds", unexpected, [*missing, *expected]),
-        *(_misfit(name, stored, expected[name]) for name, stored in misfits[:1]),
+        *(_misfit(name, stored, expected[name]) + remedies[0] * helps for name, stored in misfits[first : first + 1]),
     ]
     if problems:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
@@ -225,11 +231,11 @@ def tied(expected: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
 
 
 def _fits(stored: Lazy, wanted: Tensor, but: int | None = None) -> bool:
-    """Whether kind and shape agree; `but` is an axis of a convolution that may differ."""
+    """Whether kind and shape agree; `but` is an axis that may differ, the second of a convolution over maps alone."""
     if stored.dtype.is_floating_point != wanted.is_floating_point() or len(stored.shape) != wanted.dim():
         return False
     same = [a == b or axis == but for axis, (a, b) in enumerate(zip(stored.shape, wanted.shape, strict=True))]
-    return all(same) and (but is None or wanted.dim() > 2)
+    return all(same) and (but != 1 or wanted.dim() > POSITIONS)
 
 
 def _follows(name: str, field: str, adapt: Collection[str]) -> bool:
@@ -246,9 +252,21 @@ def _gap(what: str, names: list[str], others: Iterable[str]) -> list[str]:
 
 def _misfit(name: str, stored: Lazy, wanted: Tensor) -> str:
     kinds = [f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in (stored, wanted)]
-    field = next((field for field, parts in ADAPTABLE.items() if name.split(".")[0] in parts), None)
-    remedy = f"; give {field}: the checkpoint's own keeps this tensor, another adapts it" if field else ""
-    return f"{name!r} is {kinds[0]}, but {kinds[1]} in the model{remedy}"
+    return f"{name!r} is {kinds[0]}, but {kinds[1]} in the model"
+
+
+def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
+    """The field that explains why a tensor does not fit, as the end of a message; empty where none does."""
+    if _resamples(model, stored, wanted):
+        sides = [math.isqrt(positions) for positions in (stored.shape[1], wanted.shape[1])]
+        field = f"image_size={model.config.image_size * sides[0] // sides[1]}"
+    elif _follows(name, "in_channels", ["in_channels"]) and _fits(stored, wanted, but=1):
+        field = f"in_channels={stored.shape[1]}"
+    elif _follows(name, "num_classes", ["num_classes"]) and _fits(stored, wanted, but=0):
+        field = "num_classes"
+    else:
+        return ""
+    return f"; give {field}: the checkpoint's own keeps this tensor, another adapts it"
 
 
 def _read(names: tuple[str, ...], stored: Lazy, tensors: Mapping[str, Lazy], source: str) -> Tensor:

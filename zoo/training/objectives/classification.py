@@ -29,6 +29,8 @@ class ClassificationConfig:
         """Refuse what is no share, and smoothing of what is no probability."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing {self.label_smoothing} is not in [0, 1)")
+        if not self.aux_weight >= 0:
+            raise ValueError(f"aux_weight {self.aux_weight} is negative; 0 leaves the auxiliary heads out of the loss")
         if self.label_smoothing and self.loss == "perceptron":
             raise ValueError(f"label_smoothing {self.label_smoothing} needs loss cross_entropy, not perceptron")
 
