@@ -117,7 +117,7 @@ def test_only_as_many_steps_are_taken_as_needed():
 
 
 def test_a_penalty_for_shortness_prefers_the_longer_of_two_texts():
-    model = Table([[0, 0.36, 0, 0.64, 0], [0.2] * 5, [0.2] * 5, [0, 0, 0, 0, 1], [0, 0.55, 0, 0.45, 0]])
+    model = Table([[0, 0.36, 0, 0.64, 0], [0, 1, 0, 0, 0], [0.2] * 5, [0, 0, 0, 0, 1], [0, 0.55, 0, 0.45, 0]])
     # stop: log .36 = -1.02; a b stop: log .352 = -1.044, which (8 / 6) ** alpha divides
     assert model.generate(source(), 8, num_beams=4, length_penalty=0.0).tolist() == [[STOP]]
     assert model.generate(source(), 8, num_beams=4, length_penalty=0.2).tolist() == [[A, B, STOP]]
@@ -156,6 +156,13 @@ def test_enough_beams_find_the_best_of_all_texts(seed, length_penalty):
 def test_one_beam_without_a_penalty_is_greedy(seed):
     model, given = random_model(seed, vocab=9), torch.randint(9, (5, 4))
     assert torch.equal(beam_search(model, given, 8, num_beams=1, length_penalty=0.0), model.generate(given, 8))
+
+
+def test_an_end_that_is_not_among_the_best_is_none():
+    """Else a single beam would remember that it could have ended, which choosing token by token does not."""
+    model = Table([[0, 0.45, 0, 0.55, 0], [0.2] * 5, [0.2] * 5, [0, 0.4, 0, 0.3, 0.3], [0.2] * 5])
+    assert beam_search(model, source(), 5, num_beams=1, length_penalty=0.0).tolist() == [[A, STOP]]
+    assert beam_search(model, source(), 5, num_beams=2, length_penalty=0.0).tolist() == [[STOP]]
 
 
 @pytest.mark.parametrize("seed", range(4))

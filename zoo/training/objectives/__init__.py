@@ -126,6 +126,7 @@ DEFAULT = {
     "tabular-classification": "classification",
     "tabular-regression": "regression",
     "text-generation": "causal_lm",
+    "text2text-generation": "seq2seq",
     "unconditional-image-generation": "adversarial",
 }
 """Which objective a task is trained by when the config names none."""
