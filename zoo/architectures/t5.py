@@ -163,8 +163,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, gate = self.up(x), None if self.gate is None else F.gelu(self.gate(x), approximate="tanh")
-        hidden = F.relu(x) if gate is None else gate * x
+        hidden = F.relu(self.up(x)) if self.gate is None else F.gelu(self.gate(x), approximate="tanh") * self.up(x)
         return self.dropout(self.proj(self.dropout(hidden)))
 
 

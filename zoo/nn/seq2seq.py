@@ -125,7 +125,7 @@ def stream(
         state = model.new_state(max_new_tokens, source, source_mask)
     return continue_texts(
         model,  # pyright: ignore[reportArgumentType] - with a state given, it makes none
-        _starts(model, len(source)),
+        source.new_full((len(source), 1), model.config.start_token),
         max_new_tokens,
         sampling=sampling,
         stop_tokens=_stops(model, stop_tokens),
@@ -192,7 +192,7 @@ def generate(  # noqa: PLR0913 - the options that users know by these names
         model, source, max_new_tokens,
         source_mask=source_mask, sampling=sampling, stop_tokens=stop_tokens, generator=generator,
     )  # fmt: skip
-    texts = torch.cat([_starts(model, len(source)), *(column[:, None] for column in columns)], dim=1)[:, 1:]
+    texts = torch.cat([source[:, :0], *(column[:, None] for column in columns)], dim=1)
     ends = _isin(texts, _stops(model, stop_tokens)).long()
     return texts.masked_fill(ends.cumsum(1) > ends, model.config.pad_token)
 
@@ -221,29 +221,28 @@ def beam_search(
         raise ValueError(f"max_new_tokens {max_new_tokens} is negative; give 0 or more")
     batch, stops = len(source), _stops(model, stop_tokens)
     row = torch.arange(batch, device=source.device)[:, None]
-    with _evaluating(model):  # pyright: ignore[reportArgumentType] - as in `stream`
-        state = model.new_state(max_new_tokens, source, source_mask)
-    state = select(state, row.expand(-1, num_beams).flatten())  # beam k of text i is row i * num_beams + k
-    unread = _starts(model, batch * num_beams)
     texts = source.new_full((batch, num_beams, max_new_tokens), model.config.pad_token)
     scores = torch.zeros(batch, num_beams, device=source.device)
     scores[:, 1:] = -torch.inf  # all beams begin alike, so that only one of them may go on
     found = _Found(texts[:, 0].clone(), scores.new_full((batch,), -torch.inf), torch.zeros_like(row[:, 0]))
-    for length in range(1, max_new_tokens + 1):
-        with _evaluating(model):  # pyright: ignore[reportArgumentType] - as in `stream`
+    with _evaluating(model):  # pyright: ignore[reportArgumentType] - as in `stream`
+        state = model.new_state(max_new_tokens, source, source_mask)
+        state = select(state, row.expand(-1, num_beams).flatten())  # beam k of text i is row i * num_beams + k
+        unread = source.new_full((batch * num_beams, 1), model.config.start_token)
+        for length in range(1, max_new_tokens + 1):
             logits, state = model.step(unread, state)
-        scores, beam, token = _prolong(scores, logits, keep=num_beams * (1 + len(stops)))
-        longer = texts[row, beam]
-        longer[..., length - 1] = token
-        ends = _isin(token, stops) if length < max_new_tokens else torch.ones_like(token, dtype=torch.bool)
-        finished = (scores / _penalty(length, length_penalty)).masked_fill(~ends, -torch.inf)[:, :num_beams]
-        found = found.better(finished, longer, length)
-        scores, going_on = scores.masked_fill(ends, -torch.inf).topk(num_beams)
-        if (scores[:, 0] / _penalty(max_new_tokens, length_penalty) <= found.score).all():
-            break
-        texts = longer[row, going_on]
-        unread = texts[..., length - 1].reshape(-1, 1)
-        state = select(state, (row * num_beams + beam.gather(1, going_on)).flatten())
+            scores, beam, token = _prolong(scores, logits, keep=num_beams * (1 + len(stops)))
+            longer = texts[row, beam]
+            longer[..., length - 1] = token
+            ends = _isin(token, stops) if length < max_new_tokens else torch.ones_like(token, dtype=torch.bool)
+            finished = scores.masked_fill(~ends, -torch.inf)[:, :num_beams] / _penalty(length, length_penalty)
+            found = found.better(finished, longer, length)
+            scores, going_on = scores.masked_fill(ends, -torch.inf).topk(num_beams)
+            if (scores[:, 0] / _penalty(max_new_tokens, length_penalty) <= found.score).all():
+                break
+            texts = longer[row, going_on]
+            unread = texts[..., length - 1].reshape(-1, 1)
+            state = select(state, (row * num_beams + beam.gather(1, going_on)).flatten())
     return found.text[:, : int(found.length.max()) if batch else 0]
 
 
@@ -279,11 +278,6 @@ def _prolong(scores: Tensor, logits: Tensor, keep: int) -> tuple[Tensor, Tensor,
 
 def _penalty(length: int, exponent: float) -> float:
     return ((5 + length) / 6) ** exponent
-
-
-def _starts(model: EncoderDecoder, rows: int) -> Tensor:
-    device = next(parameter for module in model.modules() for parameter in module.parameters()).device
-    return torch.full((rows, 1), model.config.start_token, device=device)
 
 
 def _stops(model: EncoderDecoder, stop_tokens: Sequence[int] | None) -> Sequence[int]:
