@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from laws import architectures, differ, each, perturbed
+from zoo.training.recompute import recomputing
 
 each_model = each(architectures("text2text-generation"))
 
@@ -112,16 +113,19 @@ def test_a_mask_that_hides_nothing_changes_nothing(architecture):
 
 @each_model
 @torch.no_grad()
-def test_texts_may_be_longer_than_any_before(architecture):
-    """No config has a longest length; where one comes, this law needs the other half, an error beyond it."""
+def test_texts_may_be_as_long_as_the_config_says_and_of_any_length_where_it_is_silent(architecture):
     model, _, _ = example(architecture)
-    assert not hasattr(model.config, "max_seq_len")
-    long = torch.randint(model.config.vocab_size, (1, 600))
+    limit = getattr(model.config, "max_seq_len", None)
+    long = torch.randint(model.config.vocab_size, (1, limit or 600))
     logits = model(long, long)
-    assert logits.isfinite().all()
     changed = long.clone()
     changed[:, 0] = others(model, changed[:, 0])
-    assert differ(model(changed, long)[:, -1] * 100, logits[:, -1] * 100)
+    assert logits.isfinite().all()
+    assert (model(changed, long)[:, -1] - logits[:, -1]).abs().max() > 1e-6
+    assert (model(long, changed)[:, -1] - logits[:, -1]).abs().max() > 1e-6
+    for longer in ("source", "tokens") if limit else ():
+        with pytest.raises(ValueError, match="max_seq_len"):
+            model(**{"source": long, "tokens": long} | {longer: torch.cat([long, long], dim=1)})
 
 
 @each_model
@@ -153,3 +157,24 @@ def test_a_mask_that_does_not_fit_is_refused(architecture):
     for mask in (torch.ones_like(source), torch.ones_like(source[:, 1:], dtype=torch.bool)):
         with pytest.raises(ValueError, match=r"source_mask is .*; it must be bool"):
             model(source, tokens, mask)
+
+
+def trained(model, networks, source, tokens):
+    """Gradients, and the bytes that the forward pass kept for them."""
+    kept = {}
+    model.zero_grad()
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.update({t.data_ptr(): t.nbytes}) or t, lambda t: t)
+    with recomputing(networks):
+        with hooks:
+            logits = model(source, tokens)
+        logits.square().sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}, sum(kept.values())
+
+
+@each_model
+def test_recomputing_every_block_changes_no_gradient_and_keeps_less(architecture):
+    model, *texts = example(architecture)
+    plain, everything = trained(model, [], *texts)
+    again, less = trained(model, [model], *texts)
+    assert all(torch.equal(gradient, again[name]) for name, gradient in plain.items())
+    assert less < everything

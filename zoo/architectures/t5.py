@@ -264,6 +264,11 @@ class T5(nn.Module):
         self.decoder = Decoder(config)
         self.head = None if config.tie_embeddings else nn.Linear(config.dim, config.vocab_size, bias=False)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks in the order in which they run, for what recomputes or shards them one by one."""
+        return nn.ModuleList([*self.encoder.blocks, *self.decoder.blocks])
+
     def init_weights(self) -> None:
         """Draw all weights anew.
 

@@ -217,6 +217,11 @@ class Transformer(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks in the order in which they run, for what recomputes or shards them one by one."""
+        return nn.ModuleList([*self.encoder.blocks, *self.decoder.blocks])
+
     def init_weights(self) -> None:
         """Draw all weights anew."""
         for module in self.modules():
