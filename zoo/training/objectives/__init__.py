@@ -127,6 +127,7 @@ DEFAULT = {
     "tabular-regression": "regression",
     "text-generation": "causal_lm",
     "fill-mask": "masked_lm",
+    "text2text-generation": "seq2seq",
     "unconditional-image-generation": "adversarial",
 }
 """Which objective a task is trained by when the config names none."""
