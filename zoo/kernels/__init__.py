@@ -6,10 +6,13 @@
 import importlib
 import pkgutil
 
+from zoo.kernels.causal_conv1d import causal_conv1d
 from zoo.kernels.op import Op, Status, status_of, use
 from zoo.kernels.rms_norm import rms_norm
+from zoo.kernels.selective_scan import selective_scan
+from zoo.kernels.ssd_scan import ssd_scan
 
-__all__ = ["ops", "rms_norm", "status", "use"]
+__all__ = ["causal_conv1d", "ops", "rms_norm", "selective_scan", "ssd_scan", "status", "use"]
 
 
 def ops() -> list[Op]:

@@ -1,0 +1,130 @@
+"""The selective scan in pieces that stay in the cache, forward and backward in plain PyTorch.
+
+Within a chunk everything that does not depend on the step before is one operation for all steps; what does is one
+in-place multiply-add per step. Of the states only those at the chunks' starts are kept, and the backward pass computes
+a chunk's others again. There is no division and no product of decays, so nothing overflows.
+
+Inside, time is the first axis, which makes a step contiguous, and channels are the last, which makes the loops long.
+The two passes are operators of their own: a compiler sees one node, and does not unroll the loop over time.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 16
+FADED = -64.0
+"""Exponents below are taken for this one: of what they scale no float64 digit is left, and products with still smaller
+decays would be subnormal numbers, with which a CPU is fifty times slower."""
+
+
+def selective_scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The same as the reference."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    inputs, delta, A, B, C = (tensor.to(dtype) for tensor in (x, delta, A, B, C))
+    start = x.new_zeros(x.shape[0], *A.shape, dtype=dtype) if state is None else state.to(dtype)
+    y, end, _ = _scan(inputs, delta, A, B, C, start)
+    return (y if D is None else torch.addcmul(y, D.to(dtype), inputs)).to(x.dtype), end
+
+
+@torch.library.custom_op("zoo::selective_scan", mutates_args=())
+def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs without the skip, the final state, and the states at the chunks' starts (chunks, batch, state, channels)."""
+    with torch.autocast(x.device.type, enabled=False):
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        x, delta, B, C, y_t = (tensor.transpose(0, 1) for tensor in (x, delta, B, C, y))
+        A, h = A.mT.contiguous(), state.mT.contiguous()
+        starts = x.new_empty(-(-len(x) // CHUNK), *h.shape)
+        decay, states = (x.new_empty(min(CHUNK, len(x)), *h.shape) for _ in range(2))
+        for start, *chunk in zip(starts, *(tensor.split(CHUNK) for tensor in (x, delta, B, C, y_t)), strict=True):
+            x_c, delta_c, B_c, C_c, y_c = chunk
+            start.copy_(h)
+            h = _states(x_c * delta_c, delta_c, A, B_c, start, decay[: len(x_c)], states[: len(x_c)])
+            torch.matmul(C_c.unsqueeze(-2), states[: len(x_c)], out=y_c.unsqueeze(-2))
+        return y, h.mT.clone(memory_format=torch.contiguous_format), starts
+
+
+def _states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, h: Tensor, decay: Tensor, states: Tensor) -> Tensor:
+    """Write a chunk's decays and states, (seq, batch, state, channels), and give the last state."""
+    torch.mul(delta.unsqueeze(-2), A, out=decay).clamp_(min=FADED).exp_()
+    torch.mul(u.unsqueeze(-2), B.unsqueeze(-1), out=states)
+    for decay_t, state_t in zip(decay.unbind(0), states.unbind(0), strict=True):
+        h = state_t.addcmul_(decay_t, h)
+    return h
+
+
+@torch.library.custom_op("zoo::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of x, delta, A, B, C and the initial state."""
+    with torch.autocast(x.device.type, enabled=False):
+        gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, delta, B, C)]
+        sequences = [tensor.transpose(0, 1) for tensor in (dy, x, delta, B, C, *gradients)]
+        A = A.mT.contiguous()
+        dA, dh = torch.zeros_like(A), dend.mT.contiguous()
+        buffers = x.new_empty(4, min(CHUNK, x.shape[1]), *starts.shape[1:])
+        chunks = zip(starts, *(tensor.split(CHUNK) for tensor in sequences), strict=True)
+        for start, *chunk in reversed(list(chunks)):
+            dy_c, x_c, delta_c, B_c, C_c, dx_c, ddelta_c, dB_c, dC_c = chunk
+            decay, states, dstates, products = buffers[:, : len(x_c)].unbind(0)
+            u = x_c * delta_c
+            _states(u, delta_c, A, B_c, start, decay, states)
+            torch.matmul(dy_c.unsqueeze(-2), states.mT, out=dC_c.unsqueeze(-2))
+            torch.mul(dy_c.unsqueeze(-2), C_c.unsqueeze(-1), out=dstates)
+            dh = _reverse(decay, dstates, dh)
+            du = torch.matmul(B_c.unsqueeze(-2), dstates).squeeze(-2)
+            torch.matmul(u.unsqueeze(-2), dstates.mT, out=dB_c.unsqueeze(-2))
+            torch.mul(du, delta_c, out=dx_c)
+            dstates.mul_(decay)  # from here on the gradients of the exponents, delta A
+            dstates[0].mul_(start)
+            dstates[1:].mul_(states[:-1])
+            torch.sum(torch.mul(dstates, A, out=products), -2, out=ddelta_c).addcmul_(du, x_c)
+            dA += torch.mul(dstates, delta_c.unsqueeze(-2), out=products).sum((0, 1))
+        dx, ddelta, dB, dC = gradients
+        return dx, ddelta, dA.mT.contiguous(), dB, dC, dh.mT.contiguous()
+
+
+def _reverse(decay: Tensor, dstates: Tensor, dh: Tensor) -> Tensor:
+    """Add to every state's gradient what comes from the state after it; gives that of the state before the chunk."""
+    decays, gradients = decay.unbind(0), dstates.unbind(0)
+    dh = gradients[-1].add_(dh)
+    for decay_t, gradient in zip(reversed(decays[1:]), reversed(gradients[:-1]), strict=True):
+        dh = gradient.addcmul_(decay_t, dh)
+    return decays[0] * dh
+
+
+@_scan.register_fake
+def _(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    starts = x.new_empty(-(-x.shape[1] // CHUNK), x.shape[0], A.shape[1], A.shape[0])
+    return x.new_empty(x.shape), x.new_empty(state.shape), starts
+
+
+@_scan_backward.register_fake
+def _(
+    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dx, ddelta, dA, dB, dC, dh = (tensor.new_empty(tensor.shape) for tensor in (x, delta, A, B, C, dend))
+    return dx, ddelta, dA, dB, dC, dh
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:-1], output[2])
+    ctx.state_shape = inputs[-1].shape
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)  # or zeros of the size of all kept states would be made
+
+
+def _backward(ctx: Any, dy: Tensor | None, dend: Tensor | None, _: None) -> tuple[Tensor, ...]:
+    x = ctx.saved_tensors[0]
+    dy = torch.zeros_like(x) if dy is None else dy
+    dend = x.new_zeros(ctx.state_shape) if dend is None else dend
+    return _scan_backward(dy, dend, *ctx.saved_tensors)
+
+
+_scan.register_autograd(_backward, setup_context=_save)
