@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.kernels.selective_scan.reference import selective_scan as reference
+
 CHUNK = 16
 FADED = -64.0
 """Exponents below are taken for this one: of what they scale no float64 digit is left, and products with still smaller
@@ -22,7 +24,9 @@ decays would be subnormal numbers, with which a CPU is fifty times slower."""
 def selective_scan(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The same as the reference."""
+    """The same as the reference, which it leaves single steps to: there is no chunk to prepare for."""
+    if x.shape[1] == 1:
+        return reference(x, delta, A, B, C, D, state)
     dtype = torch.promote_types(x.dtype, torch.float32)
     inputs, delta, A, B, C = (tensor.to(dtype) for tensor in (x, delta, A, B, C))
     start = x.new_zeros(x.shape[0], *A.shape, dtype=dtype) if state is None else state.to(dtype)
