@@ -6,7 +6,8 @@ from laws import build, perturbed
 from torch import nn
 
 from zoo.architectures.gpt2 import ARCHITECTURE, GPT2Config
-from zoo.nn.generate import KVCache, Sampling, generate, stream
+from zoo.nn.generate import KVCache, generate, stream
+from zoo.nn.sampling import Sampling
 
 LOGITS = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
 
@@ -55,6 +56,9 @@ def test_temperature_zero_takes_the_likeliest():
         (Sampling(temperature=1.0, top_p=1.0), [0.5, 0.25, 0.15, 0.1]),
         (Sampling(temperature=1.0, top_k=3, top_p=0.6), [2 / 3, 1 / 3, 0, 0]),
         (Sampling(temperature=1.0, top_k=3, top_p=0.55), [1, 0, 0, 0]),
+        (Sampling(temperature=1.0, min_p=0.4), [2 / 3, 1 / 3, 0, 0]),
+        (Sampling(temperature=1.0, min_p=0.6), [1, 0, 0, 0]),
+        (Sampling(temperature=1.0, top_k=3, min_p=0.2), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
     ],
     ids=str,
 )
@@ -77,6 +81,12 @@ def test_the_order_of_the_vocabulary_does_not_matter():
         ({"temperature": 1.0, "top_p": 1.5}, "top_p 1.5 is not in"),
         ({"top_k": 5}, "do nothing at temperature 0"),
         ({"top_p": 0.5}, "do nothing at temperature 0"),
+        ({"min_p": 0.5}, "do nothing at temperature 0"),
+        ({"temperature": 1.0, "min_p": 2.0}, "min_p 2.0 is not in"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty 0.0 is not in"),
+        ({"lengths": torch.tensor([0])}, "each has at least 1 token"),
+        ({"lengths": torch.tensor([1])}, "the longest fills its row"),
+        ({"lengths": torch.tensor([2, 2])}, r"lengths must be \(batch,\) = \(1,\), got shape \(2,\)"),
         ({"max_new_tokens": -1}, "max_new_tokens -1 is negative"),
         ({"tokens": torch.zeros(2, 0, dtype=torch.int64)}, r"at least 1, got shape \(2, 0\)"),
         ({"tokens": torch.zeros(3, dtype=torch.int64)}, r"\(batch, seq\) .* got shape \(3,\)"),
@@ -102,13 +112,51 @@ def test_no_new_tokens_leave_the_prompt():
 
 def test_a_text_ends_with_its_stop_token_and_is_filled_up_with_it():
     model = Counter()
-    texts = model.generate(torch.tensor([[4], [1], [2]]), 9, stop_token=5)
+    texts = model.generate(torch.tensor([[4], [1], [2]]), 9, stop_tokens=[5])
     assert texts.tolist() == [[4, 5, 5, 5, 5], [1, 2, 3, 4, 5], [2, 3, 4, 5, 5]]
     assert len(model.read) == 4
 
 
+def test_any_of_several_stop_tokens_ends_a_text():
+    texts = Counter().generate(torch.tensor([[4], [7]]), 9, stop_tokens=[6, 9])
+    assert texts.tolist() == [[4, 5, 6], [7, 8, 9]]
+
+
+def test_prompts_of_different_lengths_are_continued_as_if_each_were_alone():
+    prompts = torch.tensor([[7, 2, 4], [8, 9, 9], [0, 1, 9]])  # what stands behind a prompt is read by nobody
+    texts = Counter().generate(prompts, 2, lengths=torch.tensor([3, 1, 2]))
+    assert texts.tolist() == [[7, 2, 4, 5, 6], [8, 9, 0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+def test_a_longer_prompt_is_not_over_when_it_contains_the_stop_token():
+    prompts, lengths = torch.tensor([[3, 5, 5, 1], [3, 0, 0, 0]]), torch.tensor([4, 1])
+    texts = Counter().generate(prompts, 3, lengths=lengths, stop_tokens=[5])
+    assert texts.tolist() == [[3, 5, 5, 1, 2, 3, 4], [3, 4, 5, 5, 5, 5, 5]]
+
+
+def test_a_repetition_penalty_moves_tokens_of_the_text_towards_unlikely():
+    logits, seen = torch.tensor([[2.0, -1.0, 1.5, -2.0]]), torch.tensor([[True, True, False, False]])
+    chosen = Sampling(repetition_penalty=2.0)
+    assert chosen.choose(logits).item() == 0
+    assert chosen.choose(logits, seen=seen).item() == 2
+    sampling = Sampling(temperature=1.0, repetition_penalty=2.0)
+    tokens = sampling.choose(logits.expand(4000, -1), torch.Generator().manual_seed(0), seen.expand(4000, -1))
+    expected = torch.tensor([1.0, -2.0, 1.5, -2.0]).softmax(-1).tolist()
+    assert (tokens.bincount(minlength=4) / 4000).tolist() == pytest.approx(expected, abs=0.03)
+
+
+def test_the_penalty_falls_on_the_prompt_and_on_what_was_generated():
+    class Stubborn(Counter):
+        def step(self, tokens, state):
+            return torch.tensor([[4.0, 3.0, 2.5, 2.2]]).expand(len(tokens), -1), state
+
+    prompt = torch.tensor([[3, 1], [3, 3]])
+    assert Stubborn().generate(prompt, 2).tolist() == [[3, 1, 0, 0], [3, 3, 0, 0]]
+    assert Stubborn().generate(prompt, 3, repetition_penalty=3.0).tolist() == [[3, 1, 0, 2, 0], [3, 3, 0, 1, 2]]
+
+
 def test_a_stop_token_in_the_prompt_stops_nothing():
-    assert Counter().generate(torch.tensor([[5, 5]]), 2, stop_token=5).tolist() == [[5, 5, 6, 7]]
+    assert Counter().generate(torch.tensor([[5, 5]]), 2, stop_tokens=[5]).tolist() == [[5, 5, 6, 7]]
 
 
 def test_a_stream_gives_each_token_before_the_next_is_computed():

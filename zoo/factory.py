@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo.config import replace
 from zoo.convert import recognise
+from zoo.convert.folder import is_foreign, read_foreign
 from zoo.hub.client import fetch
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
 from zoo.weights import Provenance, open_folder, provenance_of, provenance_of_config, read_folder
@@ -42,9 +43,10 @@ def create(
     `in_channels` is given and differs from the stored weights', head or stem are adapted, which the report says.
 
     Args:
-        name: `preset`, `preset.tag`, an alias, `local-dir:folder`, or a config instance.
+        name: `preset`, `preset.tag`, an alias, `local-dir:folder`, or a config instance. The folder is one that
+            `zoo.save` wrote, or transformers.
         pretrained: True loads the default tag; False loads nothing, also where a tag or a folder is named.
-        weights: a .safetensors file, or a folder that `zoo.save` wrote, to load instead.
+        weights: a .safetensors file, or such a folder, to load instead.
         verify: whether to compare stored files with their sha256.
         device: where the model shall be.
         dtype: of its floating-point parameters and buffers.
@@ -145,6 +147,10 @@ def _from_instance(instance: Any) -> _Start:
 
 
 def _from_folder(folder: Path, load: bool, verify: bool) -> _Start:
+    if is_foreign(folder):
+        foreign = read_foreign(folder, load)
+        provenance = provenance_of_config(foreign.architecture, foreign.config)
+        return _Start(foreign.architecture, foreign.config, provenance, foreign.tensors, from_file=True)
     saved, tensors = open_folder(folder, verify) if load else (read_folder(folder), None)
     return _Start(saved.architecture, saved.config, saved.provenance, tensors, from_file=True)
 
@@ -160,7 +166,8 @@ def _with_weights(start: _Start, place: str, verify: bool, keep_config: bool) ->
     if path.is_dir():
         other = _from_folder(path, load=True, verify=verify)
         here, there = start.provenance, other.provenance
-        if here.architecture != there.architecture or (here.preset != there.preset and not keep_config):
+        same = here.preset == there.preset or (is_foreign(path) and here.preset == here.architecture)
+        if here.architecture != there.architecture or not (same or keep_config):
             raise MismatchError(f"{path} holds a {there.preset}, not a {here.preset}; use {LOCAL}{path} as the name")
         return other._replace(config=start.config, from_file=False) if keep_config else other
     if path.exists() and path.suffix != ".safetensors":

@@ -67,3 +67,14 @@ def test_generate_equals_scoring_the_whole_text_again_for_every_token(architectu
     for _ in range(6):
         text = torch.cat([text, model(text)[:, -1:].argmax(-1)], dim=1)
     assert torch.equal(model.generate(prompt, 6), text)
+
+
+@each_model
+@torch.no_grad()
+def test_a_prompt_is_continued_as_it_would_be_without_the_longer_ones_beside_it(architecture):
+    model = perturbed(architecture)
+    prompts, lengths = model.example_inputs(3)["tokens"][:, :6], torch.tensor([2, 6, 3])
+    texts = model.generate(prompts, 4, lengths=lengths)
+    for row, length in enumerate(lengths):
+        alone = prompts[row : row + 1, :length]
+        assert torch.equal(model.generate(alone, 10 - int(length))[0], texts[row])

@@ -62,7 +62,7 @@ def generate(
     Example: zoo generate runs/gpt "def main(" --temperature 0.5
     """
     import zoo
-    from zoo.nn.generate import Sampling
+    from zoo.nn.sampling import Sampling
     from zoo.pipelines import complete
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from zoo.weights.fit import MismatchError
 from zoo.weights.tensors import Lazy
 
 
@@ -21,6 +22,13 @@ class Layout:
     """Our tensor -> theirs, which are ours cut along the first axis into equal parts."""
     shaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Our tensor -> the shape in which they store the same numbers."""
+    transposed: Collection[str] = ()
+    """Our matrices that they store with rows and columns exchanged."""
+    reordered: Mapping[str, Tensor] = field(default_factory=dict)
+    """Our tensor -> for each of its rows, which row it is of theirs."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """A tensor of theirs -> the one of theirs that it repeats where weights are tied. Files may hold both, if they are
+    equal, or either; written is the latter alone, as their present release does."""
     unused: tuple[str, ...] = ()
     """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
     respelt: tuple[tuple[str, str], ...] = ()
@@ -57,17 +65,45 @@ def to_ours(
     Returns:
         What was found, by our names, and below it under its own name what nobody knows; and what was passed over.
     """
-    left = {layout.today(name): tensor for name, tensor in tensors.items()}
+    left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()})
     found: dict[str, Lazy] = {}
     for name, shape in names.items():
         parts = [left.pop(their) for their in layout.theirs(name) if their in left]
         if len(parts) == len(layout.theirs(name)):
-            tensor = parts[0] if len(parts) == 1 else Joined(tuple(parts))
-            found[name] = Reshaped(tensor, shape) if tuple(tensor.shape) == layout.shaped.get(name) else tensor
+            found[name] = _as_ours(layout, name, shape, parts[0] if len(parts) == 1 else Joined(tuple(parts)))
         elif name.endswith("num_batches_tracked"):  # BatchNorm did not count before torch 0.4.1
             found[name] = Zero()
     passed = [name for name in left if any(re.fullmatch(pattern, name) for pattern in layout.unused)]
     return {**found, **{name: tensor for name, tensor in left.items() if name not in passed}}, passed
+
+
+def _without_copies(layout: Layout, tensors: dict[str, Lazy]) -> dict[str, Lazy]:
+    """What is stored twice, once."""
+    left = dict(tensors)
+    for copy, original in layout.copies.items():
+        if copy in left and original in left:
+            if tuple(left[copy].shape) != tuple(left[original].shape) or not _equal(left[copy], left[original]):
+                raise MismatchError(
+                    f"{copy} differs from {original}, and this model has one tensor for both; "
+                    f"create it with tie_embeddings=False if it has that option"
+                )
+            del left[copy]
+        elif copy in left:
+            left[original] = left.pop(copy)
+    return left
+
+
+def _equal(first: Lazy, second: Lazy) -> bool:
+    return torch.equal(first.read(), second.read())
+
+
+def _as_ours(layout: Layout, name: str, shape: tuple[int, ...], tensor: Lazy) -> Lazy:
+    """One of their tensors in our shape and order; one of a foreign shape stays, for others to complain of."""
+    if name in layout.transposed and len(tensor.shape) == 2:
+        tensor = Transposed(tensor)
+    if name in layout.reordered and tensor.shape[0] == len(layout.reordered[name]):
+        tensor = Reordered(tensor, layout.reordered[name])
+    return Reshaped(tensor, shape) if tuple(tensor.shape) == layout.shaped.get(name) else tensor
 
 
 def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -76,6 +112,10 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     for name, tensor in tensors.items():
         theirs = layout.theirs(name)
         tensor = tensor.reshape(layout.shaped.get(name, tensor.shape))
+        if name in layout.reordered:
+            tensor = tensor[layout.reordered[name].argsort()]
+        if name in layout.transposed:
+            tensor = tensor.T
         written |= zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,), strict=True)
     return written
 
@@ -84,7 +124,7 @@ def overlap(layout: Layout | None, names: Collection[str], tensors: Collection[s
     """How many of our tensors a checkpoint holds, if it has this layout; None stands for our own."""
     if layout is None:
         return sum(name in tensors for name in names)
-    present = {layout.today(name) for name in tensors}
+    present = {layout.copies.get(today, today) for today in map(layout.today, tensors)}
     return sum(all(their in present for their in layout.theirs(name)) for name in names)
 
 
@@ -124,6 +164,50 @@ class Reshaped:
     def read(self) -> Tensor:
         """The same numbers, in the same order."""
         return self.tensor.read().reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A matrix with rows and columns exchanged."""
+
+    tensor: Lazy
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The other way round."""
+        return tuple(reversed(self.tensor.shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the matrix."""
+        return self.tensor.dtype
+
+    def read(self) -> Tensor:
+        """The transpose, in memory of its own order."""
+        return self.tensor.read().T.contiguous()
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A tensor with its rows in another order."""
+
+    tensor: Lazy
+    rows: Tensor
+    """Which row of the tensor each row is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the tensor."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the tensor."""
+        return self.tensor.dtype
+
+    def read(self) -> Tensor:
+        """The rows as asked for."""
+        return self.tensor.read()[self.rows]
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,23 @@ A model takes part by two methods (`Decoder`): `new_state` makes the memory of a
 tokens into it and predicts what follows. What the memory is stays the model's own affair: key-value caches
 for attention, a hidden state for a recurrence. A model class gets its verbs by two lines in its body,
 `generate = generate` and `stream = stream`.
+
+Prompts of different lengths stand left-aligned in one tensor. All rows are read together up to the end of the
+shortest prompt; from there on a row that still has a prompt reads its next token where the others take what they
+have chosen. So no model meets padding, and each row comes out as it would alone.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from zoo.nn.sampling import Sampling
+
+LIKELIEST = Sampling()
+"""Takes the likeliest token every time."""
 
 
 class Decoder(Protocol):
@@ -77,58 +84,18 @@ class KVCache:
         self.length = end
         return keys[..., :end, :], values[..., :end, :]
 
+    def select(self, rows: Tensor) -> "KVCache":
+        """A cache of these rows of the batch, (new batch,) int64."""
+        chosen = KVCache(self.capacity)
+        chosen.length = self.length
+        if self._buffers is not None:
+            keys, values = self._buffers
+            chosen._buffers = keys[rows], values[rows]
+        return chosen
+
 
 def _room(like: Tensor, positions: int) -> Tensor:
     return like.new_empty(*like.shape[:-2], positions, like.shape[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How a token is chosen from its logits."""
-
-    temperature: float = 0.0
-    """Logits are divided by it; 0 always takes the likeliest token."""
-    top_k: int | None = None
-    """Only the k likeliest tokens are drawn from."""
-    top_p: float | None = None
-    """Only the fewest likeliest tokens whose probabilities add up to p are drawn from, after top_k.
-
-    Source: Holtzman et al., 2020, "The curious case of neural text degeneration", section 3.1."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be drawn from, and what would silently do nothing."""
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(
-                f"temperature {self.temperature} is not in [0, inf); 0 takes the likeliest token, 1 samples"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k {self.top_k} leaves no token; give at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p {self.top_p} is not in (0, 1]")
-        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
-            raise ValueError("top_k and top_p do nothing at temperature 0; give a temperature such as 1.0")
-
-    def choose(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Choose one token per row.
-
-        Args:
-            logits: (batch, vocab).
-            generator: where chance comes from; torch's global one when not given.
-
-        Returns:
-            (batch,) int64.
-        """
-        if self.temperature == 0:
-            return logits.argmax(-1)
-        scores, order = logits.float() / self.temperature, None
-        if self.top_k is not None or self.top_p is not None:
-            scores, order = scores.topk(min(self.top_k or scores.shape[-1], scores.shape[-1]))
-        probabilities = scores.softmax(-1)
-        if self.top_p is not None:
-            likelier = probabilities.cumsum(-1) - probabilities
-            probabilities = probabilities.masked_fill(likelier >= self.top_p, 0)
-        choice = torch.multinomial(probabilities, 1, generator=generator)
-        return (choice if order is None else order.gather(-1, choice)).squeeze(-1)
 
 
 @torch.no_grad()
@@ -137,35 +104,61 @@ def stream(
     tokens: Tensor,
     max_new_tokens: int,
     *,
-    sampling: Sampling = Sampling(),
-    stop_token: int | None = None,
+    lengths: Tensor | None = None,
+    sampling: Sampling = LIKELIEST,
+    stop_tokens: Sequence[int] = (),
     generator: torch.Generator | None = None,
+    state: Any = None,
 ) -> Iterator[Tensor]:
-    """Continue texts, giving each new token, (batch,) int64, as soon as it is known; see `generate`."""
-    state = model.new_state(tokens.shape[1] + max_new_tokens)
-    running = torch.ones(tokens.shape[0], dtype=torch.bool, device=tokens.device)
-    for _ in range(max_new_tokens):
+    """Continue texts, giving each new column of tokens, (batch,) int64, as soon as it is known.
+
+    The first column is the one behind the shortest prompt: there a longer prompt's own token stands.
+
+    Args:
+        model: the model.
+        tokens: see `generate`, as for what is not said here.
+        max_new_tokens: how many columns there are behind the longest prompt at the most.
+        lengths: how long each prompt is.
+        sampling: how a token is chosen.
+        stop_tokens: what ends a text.
+        generator: where chance comes from.
+        state: a memory of what precedes the prompts, such as a text to translate; by default there is none.
+    """
+    shortest = _shortest(tokens, lengths, max_new_tokens)
+    longest = tokens.shape[1]
+    state = model.new_state(longest + max_new_tokens) if state is None else state
+    stops = torch.tensor(list(stop_tokens), dtype=torch.long, device=tokens.device)
+    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    unread, token, seen = tokens[:, :shortest], tokens[:, 0], None
+    for position in range(shortest, longest + max_new_tokens):
         with _evaluating(model):
-            logits, state = model.step(tokens, state)
-        token = sampling.choose(logits, generator)
-        if stop_token is not None:
-            token = token.where(running, stop_token)
-            running = running & (token != stop_token)
+            logits, state = model.step(unread, state)
+        if sampling.repetition_penalty != 1:
+            seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
+            seen.scatter_(1, unread, True)
+        token = torch.where(ended, token, sampling.choose(logits, generator, seen))
+        ended = ended | torch.isin(token, stops) if len(stops) else ended
+        if lengths is not None and position < longest:
+            reading = position < lengths.to(tokens.device)
+            token, ended = torch.where(reading, tokens[:, position], token), ended & ~reading
         yield token
-        if stop_token is not None and not running.any():
+        if len(stops) and ended.all():
             return
-        tokens = token[:, None]
+        unread = token[:, None]
 
 
-def generate(
+def generate(  # noqa: PLR0913 - the options that users know by these names
     model: Decoder,
     tokens: Tensor,
     max_new_tokens: int,
     *,
+    lengths: Tensor | None = None,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_token: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop_tokens: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Continue texts.
@@ -175,12 +168,15 @@ def generate(
 
     Args:
         model: the model.
-        tokens: prompts of the same length, (batch, seq) int64, at least one token each.
-        max_new_tokens: how many tokens to add at the most.
+        tokens: prompts, (batch, seq) int64, at least one token each.
+        max_new_tokens: how many tokens to add to the longest prompt at the most; all texts grow to one length.
+        lengths: (batch,) int64, where the prompts differ in length; what stands behind a prompt is not read.
         temperature: 0 takes the likeliest token every time; 1 draws from the model's own distribution.
         top_k: draw from the k likeliest only.
         top_p: draw from the fewest that together have this probability.
-        stop_token: a text ends with it; shorter texts of a batch are filled up with it.
+        min_p: draw only from those at least this many times as likely as the likeliest.
+        repetition_penalty: above 1, tokens that the text already has become less likely.
+        stop_tokens: a text ends with any of them; shorter texts of a batch are filled up with it.
         generator: for draws that can be repeated, a torch.Generator on the model's device.
 
     Returns:
@@ -189,13 +185,34 @@ def generate(
     Raises:
         ValueError: a prompt is empty, an option is out of range, or the text would outgrow the model's context.
     """
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    shortest = _shortest(tokens, lengths, max_new_tokens)
+    new = stream(
+        model, tokens, max_new_tokens,
+        lengths=lengths, sampling=sampling, stop_tokens=stop_tokens, generator=generator,
+    )  # fmt: skip
+    return torch.cat([tokens[:, :shortest], *(token[:, None] for token in new)], dim=1)
+
+
+def _shortest(tokens: Tensor, lengths: Tensor | None, max_new_tokens: int) -> int:
+    """How long the shortest prompt is, if everything is as it should be."""
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens {max_new_tokens} is negative; give 0 or more")
-    if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError(f"a prompt is (batch, seq) with seq at least 1, got shape {tuple(tokens.shape)}")
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    new = stream(model, tokens, max_new_tokens, sampling=sampling, stop_token=stop_token, generator=generator)
-    return torch.cat([tokens, *(token[:, None] for token in new)], dim=1)
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise ValueError(f"a prompt is (batch, seq) with both at least 1, got shape {tuple(tokens.shape)}")
+    if lengths is None:
+        return tokens.shape[1]
+    if lengths.shape != tokens.shape[:1]:
+        raise ValueError(f"lengths must be (batch,) = ({len(tokens)},), got shape {tuple(lengths.shape)}")
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 1 or most != tokens.shape[1]:
+        raise ValueError(
+            f"lengths from {least} to {most} do not fit prompts of shape {tuple(tokens.shape)}: each has at least 1 "
+            f"token, and the longest fills its row"
+        )
+    return least
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.nn.generate import Sampling, stream
+from zoo.nn.generate import stream
+from zoo.nn.sampling import Sampling
 
 BYTES = 256
 END = 0
@@ -70,7 +71,7 @@ def _pieces(model: nn.Module, tokens: Tensor, max_new_tokens: int, sampling: Sam
         tokens,
         max_new_tokens,
         sampling=sampling,
-        stop_token=END,
+        stop_tokens=[END],
         generator=random,
     )
     for token in steps:

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,23 +207,36 @@ def open_folder(folder: str | Path, verify: bool = True) -> tuple[Saved, dict[st
     """What a folder says about its model, and its tensors, still unread; see `load`."""
     path = _locate(folder)
     listed = check_folder(path, MANIFEST)["files"] if verify else None
-    saved = read_folder(path)
-    places = _places(path / INDEX) if (path / INDEX).exists() else {}
+    return read_folder(path), read_tensors(path, listed)
+
+
+def read_tensors(folder: Path, listed: Collection[str] | None = None) -> dict[str, Stored]:
+    """The tensors of a folder, still unread, be they in one file or in several with an index.
+
+    Args:
+        folder: the folder.
+        listed: the files that a manifest knows, where there is one; others are refused, and so are links.
+
+    Raises:
+        DamagedFile: a file is missing or broken, or the index is wrong.
+    """
+    places = _places(folder / INDEX) if (folder / INDEX).exists() else {}
     tensors: dict[str, Stored] = {}
     for file in sorted(set(places.values())) or [TENSORS]:
-        if not (path / file).is_file() or (path / file).is_symlink() or (listed is not None and file not in listed):
-            raise DamagedFile(f"{path / file}: missing, linked, or not listed in {MANIFEST}; use another copy")
-        tensors |= read_header(path / file)
+        path = folder / file
+        if not path.is_file() or (listed is not None and (path.is_symlink() or file not in listed)):
+            raise DamagedFile(f"{path}: missing, linked, or not listed in {MANIFEST}; use another copy")
+        tensors |= read_header(path)
     if places and {name: stored.file.name for name, stored in tensors.items()} != places:
-        raise DamagedFile(f"{path / INDEX}: the files hold other tensors than it says; use another copy")
-    return saved, tensors
+        raise DamagedFile(f"{folder / INDEX}: the files hold other tensors than it says; use another copy")
+    return tensors
 
 
 def read_folder(folder: str | Path) -> Saved:
     """What a folder says about its model; bytes are not checked."""
     path = _locate(folder)
     where = path / CONFIG
-    record = build(_Record, _upgraded(_read_json(where), where), str(where))
+    record = build(_Record, _upgraded(read_json(where), where), str(where))
     try:
         architecture = ARCHITECTURES.find(record.architecture)
     except UnknownName as error:
@@ -245,8 +258,10 @@ def _locate(folder: str | Path) -> Path:
     path = model_folder(Path(folder))
     if path is None:
         raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(folder))
-    if not (path / MANIFEST).exists() and _read_json(path / CONFIG).get("library_name") != "zoo":
-        raise ConfigError(f"{path / CONFIG}: was not written by zoo.save; give the model's name, and this as weights=")
+    if not (path / MANIFEST).exists() and read_json(path / CONFIG).get("library_name") != "zoo":
+        raise ConfigError(
+            f"{path / CONFIG}: was not written by zoo.save; zoo.create('local-dir:...') reads what transformers wrote"
+        )
     return path
 
 
@@ -261,13 +276,14 @@ def _upgraded(data: dict[str, Any], where: Path) -> dict[str, Any]:
 
 def _places(index: Path) -> dict[str, str]:
     """Tensor -> file, as the index of a model in several files says."""
-    places = _read_json(index).get("weight_map")
+    places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(OURS.fullmatch(str(file)) for file in places.values()):
         raise DamagedFile(f"{index}: names files that no model has; use another copy")
     return places
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of bounded size; DamagedFile where there is none."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_JSON + 1)

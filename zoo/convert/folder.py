@@ -1,0 +1,89 @@
+"""Folders of the transformers library: a config.json of theirs beside tensors of theirs.
+
+`zoo/convert/<architecture>.py` exports `MODEL_TYPES`: the `model_type` of such a config -> a function from it to
+the fields of ours. No code is taken from a folder, and no class is looked up by a name that stands in it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo import convert
+from zoo.config import ConfigError, build
+from zoo.registry import ARCHITECTURES, Architecture, did_you_mean
+from zoo.weights import CONFIG, MANIFEST, read_json, read_tensors
+from zoo.weights.tensors import Stored
+
+Reader = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class Foreign(NamedTuple):
+    """What such a folder says, and its tensors, still unread."""
+
+    architecture: Architecture
+    config: Any
+    tensors: dict[str, Stored] | None
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds a model that transformers has saved."""
+    return (
+        (folder / CONFIG).is_file() and not (folder / MANIFEST).exists() and "model_type" in read_json(folder / CONFIG)
+    )
+
+
+def read_foreign(folder: Path, load: bool = True) -> Foreign:
+    """Our architecture and config for a folder, with its tensors if they are wanted.
+
+    Raises:
+        ConfigError: no architecture of ours is this model, or a setting asks for what ours cannot do.
+        DamagedFile: a file is missing or broken.
+    """
+    where = folder / CONFIG
+    theirs = read_json(where)
+    known = _readers()
+    kind = theirs["model_type"]
+    if kind not in known:
+        hint = did_you_mean(str(kind), known) or f"; known are {', '.join(sorted(known))}"
+        raise ConfigError(f"{where}: no architecture here has the model_type {kind!r}{hint}")
+    name, reader = known[kind]
+    architecture = ARCHITECTURES.find(name)
+    try:
+        config = build(architecture.config, reader(theirs), "its config")
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return Foreign(architecture, config, read_tensors(folder) if load else None)
+
+
+def _readers() -> dict[str, tuple[str, Reader]]:
+    """`model_type` -> the architecture and what reads its config."""
+    known: dict[str, tuple[str, Reader]] = {}
+    for module in pkgutil.iter_modules(convert.__path__):
+        readers = getattr(importlib.import_module(f"{convert.__name__}.{module.name}"), "MODEL_TYPES", {})
+        known |= {kind: (module.name, reader) for kind, reader in readers.items()}
+    return known
+
+
+def translate(
+    theirs: Mapping[str, Any],
+    renamed: Mapping[str, tuple[str, Any]],
+    fixed: Mapping[str, tuple[Any, ...]] | None = None,
+) -> dict[str, Any]:
+    """Fields of ours from a config of theirs.
+
+    Args:
+        theirs: the object in config.json.
+        renamed: our field -> theirs, and what it is where the file is silent.
+        fixed: their field -> the values that our network knows, the first being what silence means.
+
+    Raises:
+        ConfigError: a fixed field has another value.
+    """
+    for name, allowed in (fixed or {}).items():
+        value = theirs.get(name, allowed[0])
+        if value not in allowed:
+            known = " or ".join(map(repr, allowed))
+            raise ConfigError(f"{name} is {value!r}, and this architecture knows only {known}")
+    return {ours: theirs.get(their, default) for ours, (their, default) in renamed.items()}
