@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from zoo import kernels
 from zoo.nn.generate import generate, stream
+from zoo.nn.norm import RMSNorm
 from zoo.registry import Architecture
 
 DELTA_RANGE = (0.001, 0.1)
@@ -65,35 +66,22 @@ class MambaConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm, in the precision of its weight."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.rms_norm(x.to(self.weight.dtype), self.weight, self.eps)
-
-
 class Mixer(nn.Module):
     """A gated selective state-space model; figure 3."""
 
     no_weight_decay = ("A_log", "D")
 
-    def __init__(
-        self, dim: int, channels: int, state_dim: int, conv_width: int, dt_rank: int, *, bias: bool, conv_bias: bool
-    ) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
-        self.split = (dt_rank, state_dim, state_dim)
-        self.up = nn.Linear(dim, 2 * channels, bias=bias)
-        self.conv = nn.Conv1d(channels, channels, conv_width, groups=channels, bias=conv_bias)
+        channels = config.expand * config.dim
+        self.split = (config.dt_rank, config.state_dim, config.state_dim)
+        self.up = nn.Linear(config.dim, 2 * channels, bias=config.bias)
+        self.conv = nn.Conv1d(channels, channels, config.conv_width, groups=channels, bias=config.conv_bias)
         self.select = nn.Linear(channels, sum(self.split), bias=False)
-        self.delta = nn.Linear(dt_rank, channels)
-        self.A_log = nn.Parameter(torch.empty(channels, state_dim))
+        self.delta = nn.Linear(config.dt_rank, channels)
+        self.A_log = nn.Parameter(torch.empty(channels, config.state_dim))
         self.D = nn.Parameter(torch.empty(channels))
-        self.proj = nn.Linear(channels, dim, bias=bias)
+        self.proj = nn.Linear(channels, config.dim, bias=config.bias)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         past, h = memory or (None, None)
@@ -123,13 +111,13 @@ def wide(tensor: Tensor) -> Tensor:
 class Block(nn.Module):
     """A mixer, added to what it read through a norm."""
 
-    def __init__(self, dim: int, norm_eps: float, mixer: Mixer) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
-        self.norm = RMSNorm(dim, norm_eps)
-        self.mixer = mixer
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.mixer = Mixer(config)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        mixed, memory = self.mixer(self.norm(x), memory)
+        mixed, memory = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
         return x + mixed, memory
 
 
@@ -144,21 +132,9 @@ class Mamba(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.dim)
-        self.blocks = nn.ModuleList(Block(config.dim, config.norm_eps, self._mixer()) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.head = None if config.tie_embeddings else nn.Linear(config.dim, config.vocab_size, bias=False)
-
-    def _mixer(self) -> Mixer:
-        config = self.config
-        return Mixer(
-            config.dim,
-            config.expand * config.dim,
-            config.state_dim,
-            config.conv_width,
-            config.dt_rank,
-            bias=config.bias,
-            conv_bias=config.conv_bias,
-        )
 
     def init_weights(self) -> None:
         """Draw all weights anew.
@@ -231,7 +207,7 @@ class Mamba(nn.Module):
         for block, memory in zip(self.blocks, state, strict=True):
             x, memory = block(x, memory)
             after.append(memory)
-        return self.norm(x), after
+        return self.norm(x.to(self.norm.weight.dtype)), after
 
     def _score(self, x: Tensor) -> Tensor:
         return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
