@@ -93,7 +93,7 @@ class Mixer(nn.Module):
         return self.proj(y * F.silu(gate)), (past, h)
 
     def init_state_space(self) -> None:
-        """Decays at the rates 1 to state_dim in every channel, and time steps spread over `DELTA_RANGE`; section 3.6."""
+        """Decays at the rates 1 to state_dim in each channel, and time steps spread over `DELTA_RANGE`; section 3.6."""
         nn.init.uniform_(self.delta.weight, -(self.split[0] ** -0.5), self.split[0] ** -0.5)
         with torch.no_grad():
             low, high = map(math.log, DELTA_RANGE)
@@ -117,8 +117,8 @@ class Block(nn.Module):
         self.mixer = Mixer(config)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        mixed, memory = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
-        return x + mixed, memory
+        mixed, after = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
+        return x + mixed, after
 
 
 class Mamba(nn.Module):

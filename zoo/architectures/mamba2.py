@@ -11,9 +11,9 @@ gate and is of each group by itself, the head is tied to the embedding, the voca
 With weights in half precision the residual stream, time steps, decays and states stay float32; what a norm or a
 projection reads and writes is in the weights' precision.
 
-Glossary: `dim` is the model's width and `expand` says how many times as many channels there are inside a mixer, in heads
-of `head_dim` (P); `state_dim` is N, `groups` the number of pairs of B and C that heads share, `conv_width` the width of
-the convolution. `A`, `B`, `C`, `D` and `delta` are the paper's, `h` the state.
+Glossary: `dim` is the model's width; inside a mixer there are `expand * dim` channels in heads of `head_dim` (P).
+`state_dim` is N, `groups` the number of pairs of B and C that heads share, `conv_width` the width of the convolution;
+`A`, `B`, `C`, `D` and `delta` are the paper's, `h` the state.
 
 tokens: (batch, seq) int64 in [0, vocab_size), of any length.
 Output: logits of the next token at every position, (batch, seq, vocab).
@@ -143,8 +143,8 @@ class Block(nn.Module):
         self.mixer = Mixer(config)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        mixed, memory = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
-        return x + mixed, memory
+        mixed, after = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
+        return x + mixed, after
 
 
 class Mamba2(nn.Module):

@@ -54,7 +54,9 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         },
         {"hidden_act": ("silu",)},
     )
-    return fields | ({"dt_rank": math.ceil(fields["dim"] / 16)} if fields["dt_rank"] == "auto" else {})
+    if fields["dt_rank"] == "auto" and isinstance(fields["dim"], int):
+        fields["dt_rank"] = math.ceil(fields["dim"] / 16)
+    return fields
 
 
 FORMATS = {"transformers": transformers, "state_spaces": state_spaces}

@@ -37,7 +37,8 @@ def _layout(config: Mamba2Config, embedding: str) -> Layout:
 
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Our fields from transformers' config.json."""
-    channels = int(theirs.get("expand", 2)) * int(theirs.get("hidden_size", 4096))
+    sizes = [theirs.get(name, default) for name, default in (("expand", 2), ("hidden_size", 4096), ("head_dim", 64))]
+    sound = all(isinstance(size, int) and size > 0 for size in sizes)  # what is not is complained of later
     return translate(
         theirs,
         {
@@ -56,8 +57,8 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         },
         {
             "hidden_act": ("silu",),
-            "num_heads": (channels // int(theirs.get("head_dim", 64)),),
-            "time_step_limit": ([0.0, math.inf],),
+            "num_heads": (sizes[0] * sizes[1] // sizes[2] if sound else theirs.get("num_heads"),),
+            "time_step_limit": ([0.0, math.inf], [0.0, {"__float__": "Infinity"}]),
         },
     )
 

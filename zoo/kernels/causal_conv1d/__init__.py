@@ -1,4 +1,4 @@
-"""Causal depthwise convolution, then SiLU: y_t = silu(bias + Σ_k weight_k x_{t - width + 1 + k}), k from 0 to width - 1.
+"""Causal depthwise convolution, then SiLU: y_t = silu(bias + Σ_k weight_k x_{t - width + 1 + k}), 0 <= k < width.
 
 Source: Gu and Dao, 2023, "Mamba: linear-time sequence modeling with selective state spaces", figure 3.
 """

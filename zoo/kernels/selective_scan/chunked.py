@@ -29,14 +29,17 @@ def selective_scan(
         return reference(x, delta, A, B, C, D, state)
     dtype = torch.promote_types(x.dtype, torch.float32)
     inputs, delta, A, B, C = (tensor.to(dtype) for tensor in (x, delta, A, B, C))
-    start = x.new_zeros(x.shape[0], *A.shape, dtype=dtype) if state is None else state.to(dtype)
-    y, end, _ = _scan(inputs, delta, A, B, C, start)
-    return (y if D is None else torch.addcmul(y, D.to(dtype), inputs)).to(x.dtype), end
+    D = x.new_zeros(x.shape[2], dtype=dtype) if D is None else D.to(dtype)
+    state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype) if state is None else state.to(dtype)
+    y, end, _ = _scan(inputs, delta, A, B, C, D, state)
+    return y.to(x.dtype), end
 
 
 @torch.library.custom_op("zoo::selective_scan", mutates_args=())
-def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs without the skip, the final state, and the states at the chunks' starts (chunks, batch, state, channels)."""
+def _scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, the final state, and the states at the chunks' starts, one after the other."""
     with torch.autocast(x.device.type, enabled=False):
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         x, delta, B, C, y_t = (tensor.transpose(0, 1) for tensor in (x, delta, B, C, y))
@@ -48,7 +51,8 @@ def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
             start.copy_(h)
             h = _states(x_c * delta_c, delta_c, A, B_c, start, decay[: len(x_c)], states[: len(x_c)])
             torch.matmul(C_c.unsqueeze(-2), states[: len(x_c)], out=y_c.unsqueeze(-2))
-        return y, h.mT.clone(memory_format=torch.contiguous_format), starts
+            y_c.addcmul_(D, x_c)
+        return y, h.mT.clone(memory_format=torch.contiguous_format), starts.flatten()
 
 
 def _states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, h: Tensor, decay: Tensor, states: Tensor) -> Tensor:
@@ -61,16 +65,16 @@ def _states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, h: Tensor, decay: Te
 
 
 @torch.library.custom_op("zoo::selective_scan_backward", mutates_args=())
-def _scan_backward(
-    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, delta, A, B, C and the initial state."""
+def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tensor) -> list[Tensor]:
+    """The gradients of x, delta, A, B, C, D and the initial state; sums over all steps are float64."""
+    x, delta, A, B, C, D = inputs
     with torch.autocast(x.device.type, enabled=False):
         gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, delta, B, C)]
         sequences = [tensor.transpose(0, 1) for tensor in (dy, x, delta, B, C, *gradients)]
-        A = A.mT.contiguous()
-        dA, dh = torch.zeros_like(A), dend.mT.contiguous()
-        buffers = x.new_empty(4, min(CHUNK, x.shape[1]), *starts.shape[1:])
+        A, dh = A.mT.contiguous(), dend.mT.contiguous()
+        dA, dD = (torch.zeros_like(tensor, dtype=torch.float64) for tensor in (A, D))
+        starts = starts.view(-1, *dh.shape)
+        buffers = x.new_empty(4, min(CHUNK, x.shape[1]), *dh.shape)
         chunks = zip(starts, *(tensor.split(CHUNK) for tensor in sequences), strict=True)
         for start, *chunk in reversed(list(chunks)):
             dy_c, x_c, delta_c, B_c, C_c, dx_c, ddelta_c, dB_c, dC_c = chunk
@@ -82,14 +86,16 @@ def _scan_backward(
             dh = _reverse(decay, dstates, dh)
             du = torch.matmul(B_c.unsqueeze(-2), dstates).squeeze(-2)
             torch.matmul(u.unsqueeze(-2), dstates.mT, out=dB_c.unsqueeze(-2))
-            torch.mul(du, delta_c, out=dx_c)
+            torch.mul(du, delta_c, out=dx_c).addcmul_(dy_c, D)
+            dD += (dy_c * x_c).sum((0, 1))
             dstates.mul_(decay)  # from here on the gradients of the exponents, delta A
             dstates[0].mul_(start)
             dstates[1:].mul_(states[:-1])
             torch.sum(torch.mul(dstates, A, out=products), -2, out=ddelta_c).addcmul_(du, x_c)
             dA += torch.mul(dstates, delta_c.unsqueeze(-2), out=products).sum((0, 1))
         dx, ddelta, dB, dC = gradients
-        return dx, ddelta, dA.mT.contiguous(), dB, dC, dh.mT.contiguous()
+        dA, dD = dA.mT.to(A.dtype, memory_format=torch.contiguous_format), dD.to(D.dtype)
+        return [dx, ddelta, dA, dB, dC, dD, dh.mT.contiguous()]
 
 
 def _reverse(decay: Tensor, dstates: Tensor, dh: Tensor) -> Tensor:
@@ -102,19 +108,14 @@ def _reverse(decay: Tensor, dstates: Tensor, dh: Tensor) -> Tensor:
 
 
 @_scan.register_fake
-def _(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    starts = x.new_empty(-(-x.shape[1] // CHUNK), x.shape[0], A.shape[1], A.shape[0])
-    return x.new_empty(x.shape), x.new_empty(state.shape), starts
+def _(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    state = rest[-1]
+    return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(-(-x.shape[1] // CHUNK) * state.numel())
 
 
 @_scan_backward.register_fake
-def _(
-    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dx, ddelta, dA, dB, dC, dh = (tensor.new_empty(tensor.shape) for tensor in (x, delta, A, B, C, dend))
-    return dx, ddelta, dA, dB, dC, dh
+def _(_dy: Tensor, dend: Tensor, inputs: list[Tensor], _starts: Tensor) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in (*inputs, dend)]
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -125,10 +126,10 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Te
 
 
 def _backward(ctx: Any, dy: Tensor | None, dend: Tensor | None, _: None) -> tuple[Tensor, ...]:
-    x = ctx.saved_tensors[0]
-    dy = torch.zeros_like(x) if dy is None else dy
-    dend = x.new_zeros(ctx.state_shape) if dend is None else dend
-    return _scan_backward(dy, dend, *ctx.saved_tensors)
+    *inputs, starts = ctx.saved_tensors
+    dy = torch.zeros_like(inputs[0]) if dy is None else dy
+    dend = dy.new_zeros(ctx.state_shape) if dend is None else dend
+    return tuple(_scan_backward(dy, dend, inputs, starts))
 
 
 _scan.register_autograd(_backward, setup_context=_save)

@@ -40,10 +40,11 @@ CASES = tuple(
         "from the start": (2, 64, 2, 8, 2, 16, True, False),
         "empty batch": (0, 70, 2, 8, 1, 16, True, True),
     }.items()
-) + (
+) + tuple(
     Case(
-        name="8x4096x24x64",
-        make=partial(_make, 8, 4096, 24, 64, 1, 128, True, False),
-        bytes_moved=partial(_bytes, 8, 4096, 24, 64, 128),
-    ),
+        name=f"8x4096x{heads}x64",
+        make=partial(_make, 8, 4096, heads, 64, 1, 128, True, False),
+        bytes_moved=partial(_bytes, 8, 4096, heads, 64, 128),
+    )
+    for heads in (24, 80)
 )

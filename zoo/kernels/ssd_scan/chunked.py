@@ -5,11 +5,12 @@ on by one product per chunk. Of the states only those at the chunks' starts are 
 rest of a chunk again. The exponents' running sums are float64, for what matters is the difference of two large ones,
 and only decays, exponentials of negative sums, are ever formed.
 
-Inside, heads are apart as (groups, heads of the group), and a group's states are one matrix (state_dim, heads x head_dim).
-The two passes are operators of their own: a compiler sees one node, and does not unroll the loop over chunks.
+Inside, heads are apart as (groups, heads of the group), and a group's states are one matrix, (state_dim, heads x
+head_dim). The two passes are operators of their own: a compiler sees one node, and does not unroll the loop over
+chunks.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +31,21 @@ def ssd_scan(
         return reference(x, delta, A, B, C, D, state)
     dtype = torch.promote_types(x.dtype, torch.float32)
     inputs, delta, A, B, C = (tensor.to(dtype) for tensor in (x, delta, A, B, C))
-    start = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[-1], dtype=dtype) if state is None else state.to(dtype)
-    y, end, _ = _scan(inputs, delta, A, B, C, start)
-    return (y if D is None else torch.addcmul(y, D.to(dtype).unsqueeze(-1), inputs)).to(x.dtype), end
+    D = x.new_zeros(x.shape[2], dtype=dtype) if D is None else D.to(dtype)
+    state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[-1], dtype=dtype) if state is None else state.to(dtype)
+    y, end, _ = _scan(inputs, delta, A, B, C, D, state)
+    return y.to(x.dtype), end
 
 
 @torch.library.custom_op("zoo::ssd_scan", mutates_args=())
-def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs without the skip, the final state, and the chunks' start states (chunks, batch, groups, state_dim, -1)."""
+def _scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, the final state, and the states at the chunks' starts, one after the other."""
     with torch.autocast(x.device.type, enabled=False):
         y, h, groups = torch.empty_like(x, memory_format=torch.contiguous_format), _grouped(state, B), B.shape[2]
         starts = x.new_empty(-(-x.shape[1] // CHUNK), *h.shape)
-        A = A.unflatten(-1, (groups, -1))
+        A, D = A.unflatten(-1, (groups, -1)), D.view(groups, -1, 1)
         sequences = [*(tensor.unflatten(2, (groups, -1)) for tensor in (x, delta, y)), B, C]
         for start, *chunk in zip(starts, *(tensor.split(CHUNK, 1) for tensor in sequences), strict=True):
             x_c, delta_c, y_c, B_c, C_c = chunk
@@ -50,9 +54,9 @@ def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
             B_c, C_c, u = B_c.transpose(1, 2), C_c.transpose(1, 2), x_c * delta_c.unsqueeze(-1)
             near = (within * (C_c @ B_c.mT).unsqueeze(2)) @ u.permute(0, 2, 3, 1, 4)  # (batch, groups, heads, seq, -1)
             far = _apart(C_c @ h, x_c)  # (batch, seq, groups, heads, head_dim)
-            torch.addcmul(near.permute(0, 3, 1, 2, 4), far, since.unsqueeze(-1), out=y_c)
+            torch.addcmul(near.permute(0, 3, 1, 2, 4), far, since.unsqueeze(-1), out=y_c).addcmul_(x_c, D)
             h = _decayed(h, since[:, -1]).add_(B_c.mT @ _together(u * until.unsqueeze(-1)))
-        return y, _ungrouped(h, state), starts
+        return y, _ungrouped(h, state), starts.flatten()
 
 
 def _decays(delta: Tensor, A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,53 +102,40 @@ def _decayed(h: Tensor, decay: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("zoo::ssd_scan_backward", mutates_args=())
-def _scan_backward(
-    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, delta, A, B, C and the initial state."""
+def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tensor) -> list[Tensor]:
+    """The gradients of x, delta, A, B, C, D and the initial state; sums over all steps are float64."""
+    x, delta, A, B, C, D = inputs
     with torch.autocast(x.device.type, enabled=False):
         gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, delta, B, C)]
         dx, ddelta, dB, dC = gradients
         groups, dh = B.shape[2], _grouped(dend, B)
-        A = A.unflatten(-1, (groups, -1)).double()
-        dA = torch.zeros_like(A)
+        starts, A, D = starts.view(-1, *dh.shape), A.unflatten(-1, (groups, -1)), D.view(groups, -1, 1)
+        dA, dD = (torch.zeros_like(A, dtype=torch.float64) for _ in range(2))
         sequences = [*(tensor.unflatten(2, (groups, -1)) for tensor in (dy, x, delta, dx, ddelta)), B, C, dB, dC]
         chunks = zip(starts, *(tensor.split(CHUNK, 1) for tensor in sequences), strict=True)
         for h, *chunk in reversed(list(chunks)):
             dy_c, x_c, delta_c, dx_c, ddelta_c, B_c, C_c, dB_c, dC_c = chunk
             B_c, C_c, u = B_c.transpose(1, 2), C_c.transpose(1, 2), x_c * delta_c.unsqueeze(-1)
             within, since, until = _decays(delta_c, A)
-            onward = _onward_backward(dh, h, u, B_c, until, since[:, -1])
-            far = _far_backward(dy_c, h, C_c, since)
-            near = _near_backward(dy_c, u, B_c, C_c, within)
-            dh = onward.dh.add_(far.dh)
-            torch.add(onward.dB, near.dB, out=dB_c.transpose(1, 2))
-            torch.add(far.dC, near.dC, out=dC_c.transpose(1, 2))
-            du = onward.du.add_(near.du)
-            torch.mul(du, delta_c.unsqueeze(-1), out=dx_c)
-            dexponents = onward.dexponents.add_(far.dexponents).add_(near.dexponents)
-            dsteps = dexponents.flip(1).cumsum(1).flip(1)  # of each exponent delta A, which is in all later sums
-            ddelta_c.copy_((du * x_c).sum(-1) + dsteps * A)
-            dA += (dsteps * delta_c).sum((0, 1))
-        return dx, ddelta, dA.flatten().to(x.dtype), dB, dC, _ungrouped(dh, dend)
+            du, dB_near, dC_near, dsums = _near_backward(dy_c, u, B_c, C_c, within)
+            du_onward, dB_onward, dh, moved = _onward_backward(dh, h, u, B_c, until, since[:, -1])
+            dC_far, dh_far, started = _far_backward(dy_c, h, C_c, since)
+            torch.add(dB_near, dB_onward, out=dB_c.transpose(1, 2))
+            torch.add(dC_near, dC_far, out=dC_c.transpose(1, 2))
+            du, dh, dsums = du.add_(du_onward), dh.add_(dh_far), dsums.add_(moved).add_(started)
+            torch.mul(du, delta_c.unsqueeze(-1), out=dx_c).addcmul_(dy_c, D)
+            dD += (dy_c * x_c).sum(-1).sum((0, 1))
+            dexponents = dsums.flip(1).cumsum(1).flip(1)  # of delta A, which is in all later sums
+            ddelta_c.copy_((du * x_c).sum(-1) + dexponents * A)
+            dA += (dexponents * delta_c).sum((0, 1))
+        dA, dD = (tensor.flatten().to(x.dtype) for tensor in (dA, dD))
+        return [dx, ddelta, dA, dB, dC, dD, _ungrouped(dh, dend)]
 
 
-class _Gradients(NamedTuple):
-    """What a part of a chunk's computation passes back."""
-
-    dexponents: Tensor
-    """Of the running sums of delta A, (batch, seq, groups, heads), float64."""
-    dh: Tensor | None = None
-    """Of the chunk's start state, (batch, groups, state_dim, heads x head_dim)."""
-    du: Tensor | None = None
-    """Of delta x, (batch, seq, groups, heads, head_dim)."""
-    dB: Tensor | None = None
-    """(batch, groups, seq, state_dim), as dC."""
-    dC: Tensor | None = None
-
-
-def _near_backward(dy: Tensor, u: Tensor, B: Tensor, C: Tensor, within: Tensor) -> _Gradients:
-    """Through what outputs owe to inputs of the same chunk."""
+def _near_backward(
+    dy: Tensor, u: Tensor, B: Tensor, C: Tensor, within: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Through what outputs owe to inputs of the same chunk: gradients of u, B, C and the exponents' sums."""
     by_head = (0, 2, 3, 1, 4)
     dy, u, scores = dy.permute(by_head), u.permute(by_head), (C @ B.mT).unsqueeze(2)
     dmixing = (dy @ u.mT).mul_(within)  # (batch, groups, heads, later, earlier)
@@ -152,42 +143,38 @@ def _near_backward(dy: Tensor, u: Tensor, B: Tensor, C: Tensor, within: Tensor) 
     moved = dmixing.mul_(scores)
     moved.diagonal(dim1=-2, dim2=-1).zero_()  # no time passes between a step and itself
     moved = moved.double()  # sums over later steps cancel what happened among them
-    return _Gradients((moved.sum(-1) - moved.sum(-2)).permute(0, 3, 1, 2), None, du.permute(0, 3, 1, 2, 4), dscores.mT @ C, dscores @ B)
+    dsums = moved.sum(-1) - moved.sum(-2)
+    return du.permute(0, 3, 1, 2, 4), dscores.mT @ C, dscores @ B, dsums.permute(0, 3, 1, 2)
 
 
-def _far_backward(dy: Tensor, h: Tensor, C: Tensor, since: Tensor) -> _Gradients:
-    """Through what outputs owe to the start state."""
+def _far_backward(dy: Tensor, h: Tensor, C: Tensor, since: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Through what outputs owe to the start state: gradients of C, that state and the exponents' sums."""
     dfar = dy * since.unsqueeze(-1)
-    dexponents = (dfar * _apart(C @ h, dy)).sum(-1).double()
+    dsums = (dfar * _apart(C @ h, dy)).sum(-1).double()
     dfar = _together(dfar)
-    return _Gradients(dexponents, dh=C.mT @ dfar, dC=dfar @ h.mT)
+    return dfar @ h.mT, C.mT @ dfar, dsums
 
 
-def _onward_backward(dh: Tensor, h: Tensor, u: Tensor, B: Tensor, until: Tensor, total: Tensor) -> _Gradients:
-    """Through the next chunk's start state."""
+def _onward_backward(
+    dh: Tensor, h: Tensor, u: Tensor, B: Tensor, until: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Through the next chunk's start state: gradients of u, B, this chunk's start state and the exponents' sums."""
     du = _apart(B @ dh, u) * until.unsqueeze(-1)
     leaving = (du * u).sum(-1).double()
-    dexponents, staying = -leaving, _decayed(dh, total)
-    kept = (staying * h).unflatten(-1, u.shape[-2:]).sum((2, 4))
-    dexponents[:, -1] += kept + leaving.sum(1)
-    dB = _together(u * until.unsqueeze(-1)) @ dh.mT
-    return _Gradients(dexponents, staying, du, dB)
+    dsums, staying = -leaving, _decayed(dh, total)
+    dsums[:, -1] += (staying * h).unflatten(-1, u.shape[-2:]).sum((2, 4)) + leaving.sum(1)
+    return du, _together(u * until.unsqueeze(-1)) @ dh.mT, staying, dsums
 
 
 @_scan.register_fake
-def _(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    batch, seq, heads, head_dim = x.shape
-    groups, state_dim = B.shape[2:]
-    starts = x.new_empty(-(-seq // CHUNK), batch, groups, state_dim, heads // groups * head_dim)
-    return x.new_empty(x.shape), x.new_empty(state.shape), starts
+def _(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    state = rest[-1]
+    return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(-(-x.shape[1] // CHUNK) * state.numel())
 
 
 @_scan_backward.register_fake
-def _(
-    dy: Tensor, dend: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dx, ddelta, dA, dB, dC, dh = (tensor.new_empty(tensor.shape) for tensor in (x, delta, A, B, C, dend))
-    return dx, ddelta, dA, dB, dC, dh
+def _(_dy: Tensor, dend: Tensor, inputs: list[Tensor], _starts: Tensor) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in (*inputs, dend)]
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -198,10 +185,10 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Te
 
 
 def _backward(ctx: Any, dy: Tensor | None, dend: Tensor | None, _: None) -> tuple[Tensor, ...]:
-    x = ctx.saved_tensors[0]
-    dy = torch.zeros_like(x) if dy is None else dy
-    dend = x.new_zeros(ctx.state_shape) if dend is None else dend
-    return _scan_backward(dy, dend, *ctx.saved_tensors)
+    *inputs, starts = ctx.saved_tensors
+    dy = torch.zeros_like(inputs[0]) if dy is None else dy
+    dend = dy.new_zeros(ctx.state_shape) if dend is None else dend
+    return tuple(_scan_backward(dy, dend, inputs, starts))
 
 
 _scan.register_autograd(_backward, setup_context=_save)
