@@ -20,7 +20,7 @@ def transformers(config: Mamba2Config) -> Layout:
 
 
 def state_spaces(config: Mamba2Config) -> Layout:
-    """The same but for the embedding's name."""
+    """The same but for the embedding's name, which transformers understands too: this one serves to write."""
     return _layout(config, "backbone.embedding")
 
 
@@ -31,7 +31,7 @@ def _layout(config: Mamba2Config, embedding: str) -> Layout:
     return Layout(
         renamed=renamed,
         copies={"lm_head.weight": f"{embedding}.weight"} if config.tie_embeddings else {},
-        respelt=((r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."),),
+        respelt=((r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."), (r"^backbone\.embeddings?\.", f"{embedding}.")),
     )
 
 
