@@ -230,7 +230,7 @@ def test_a_float64_model_computes_in_float64_throughout(architecture):
 @each_mamba
 @pytest.mark.parametrize("shape", [(5,), (2, 0)], ids=str)
 def test_tokens_of_another_shape_are_refused(architecture, shape):
-    with pytest.raises(ValueError, match="tokens must be .batch, seq. with seq at least 1, got shape"):
+    with pytest.raises(ValueError, match=r"tokens must be .batch, seq. with seq at least 1, got shape"):
         build(architecture)(torch.zeros(shape, dtype=torch.long))
 
 
