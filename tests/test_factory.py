@@ -304,8 +304,8 @@ def test_models_can_be_pickled_with_what_they_remember(pretrained):
 
 
 def test_every_public_name_is_there_and_documented():
-    assert set(zoo.__all__) == {"__version__", *zoo._HOMES}
-    for name in zoo._HOMES:
+    assert set(zoo.__all__) == {"__version__", "kernels", *zoo._HOMES}
+    for name in ("kernels", *zoo._HOMES):
         assert getattr(zoo, name).__doc__, name
         assert name in dir(zoo)
 

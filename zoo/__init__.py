@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.nn.features import features
     from zoo.preprocess import transforms, unnormalize
     from zoo.registry import register
+    from zoo.tokenizer import tokenizer
     from zoo.training.run import RunConfig
     from zoo.training.trainer import Trainer
     from zoo.weights import load, save
@@ -34,6 +35,7 @@ __all__ = [
     "features",
     "transforms",
     "unnormalize",
+    "tokenizer",
     "kernels",
     "Trainer",
     "RunConfig",
@@ -51,6 +53,7 @@ _HOMES = {
     "features": "zoo.nn.features",
     "transforms": "zoo.preprocess",
     "unnormalize": "zoo.preprocess",
+    "tokenizer": "zoo.tokenizer",
     "Trainer": "zoo.training.trainer",
     "RunConfig": "zoo.training.run",
 }

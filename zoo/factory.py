@@ -17,7 +17,15 @@ from zoo.convert import recognise
 from zoo.convert.folder import is_foreign, read_foreign
 from zoo.hub.client import fetch
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
-from zoo.weights import Provenance, open_folder, provenance_of, provenance_of_config, read_folder
+from zoo.weights import (
+    TOKENIZER,
+    Provenance,
+    open_folder,
+    provenance_of,
+    provenance_of_config,
+    read_folder,
+    read_tokenizer,
+)
 from zoo.weights.cards import bundled_folder, bundled_names, cards, find_card, labels
 from zoo.weights.fit import MismatchError, draw, fit, on_meta
 from zoo.weights.tensors import Lazy, read_header
@@ -149,7 +157,11 @@ def _from_instance(instance: Any) -> _Start:
 def _from_folder(folder: Path, load: bool, verify: bool) -> _Start:
     if is_foreign(folder):
         foreign = read_foreign(folder, load)
-        provenance = provenance_of_config(foreign.architecture, foreign.config)
+        files = read_tokenizer(folder)
+        provenance = dataclasses.replace(
+            provenance_of_config(foreign.architecture, foreign.config),
+            files=files, tokenizer=TOKENIZER if files else None,
+        )  # fmt: skip
         return _Start(foreign.architecture, foreign.config, provenance, foreign.tensors, from_file=True)
     saved, tensors = open_folder(folder, verify) if load else (read_folder(folder), None)
     return _Start(saved.architecture, saved.config, saved.provenance, tensors, from_file=True)

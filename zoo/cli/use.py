@@ -54,6 +54,12 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the fewest that together have this probability.")
     ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Draw only from those at least this many times as likely as the likeliest.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1, what the text already has becomes less likely.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same text.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +71,9 @@ def generate(
     from zoo.nn.sampling import Sampling
     from zoo.pipelines import complete
 
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
     built = zoo.create(weights_name(model))
     pieces = complete(built, prompt, max_new_tokens, sampling=sampling, seed=seed)
     if as_json:

@@ -54,7 +54,7 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
         config = build(architecture.config, reader(theirs), "its config")
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    return Foreign(architecture, config, read_tensors(folder) if load else None)
+    return Foreign(architecture, config, read_tensors(folder, links=True) if load else None)
 
 
 def _readers() -> dict[str, tuple[str, Reader]]:

@@ -11,12 +11,12 @@ from torch import nn
 
 from zoo.config import to_yaml
 from zoo.pipelines import sample
-from zoo.pipelines.text import BYTES
 from zoo.report import page, plots, results
 from zoo.report.folder import Run
 from zoo.report.page import Html, Section
 from zoo.report.results import Answers
 from zoo.report.words import duration, named
+from zoo.tokenizer import BYTES
 from zoo.training.data import Spec, Split
 
 MAX_PICTURES, FEW_PICTURES = 24, 16

@@ -24,13 +24,19 @@ from zoo.weights.fit import fit, on_meta, tied
 from zoo.weights.tensors import Stored, read_header, write_tensors
 
 CONFIG, TENSORS, INDEX, MANIFEST = "config.json", "model.safetensors", "model.safetensors.index.json", "zoo.json"
-OURS = re.compile(r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+OURS = re.compile(
+    r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|tokenizer\.json|tokenizer_config\.json"
+)
 FORMAT = 1
 """Of config.json; a renamed field raises it and adds an upgrade."""
 UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Format -> pure function from a config.json of that format to one of the next."""
 MAX_JSON = 4 * 2**20
 """Bytes of a config.json or an index."""
+MAX_TOKENIZER = 64 * 2**20
+"""Bytes of a tokenizer's file; Llama 3's has 17 million."""
 SHARD = 5 * 10**9
 """Bytes of tensors above which a model is stored in several files."""
 
@@ -47,6 +53,13 @@ class Provenance:
     preprocessing: Mapping[str, Any] | None = None
     """What the weights expect of their inputs: mean, std, image_size, ..."""
     tokenizer: str | None = None
+    """`tokenizer.json` where `files` has one."""
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """A tokenizer's files, by name; they are saved beside the weights."""
+
+
+FACTS = ("architecture", "preset", "tag", "labels", "preprocessing", "tokenizer")
+"""What of a provenance stands in config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +130,8 @@ def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> P
         raise TypeError(f"expected a model and a folder, got {type(model).__name__} and {type(folder).__name__}")
     target, model = Path(folder).resolve(), _uncompiled(model)
     _refuse_strangers(target)
-    facts = {name: getattr(provenance_of(model), name) for name in Provenance.__dataclass_fields__}
+    provenance = provenance_of(model)
+    facts = {name: getattr(provenance, name) for name in FACTS}
     tensors = _tensors_as_configured(model, ARCHITECTURES.find(facts["architecture"]))
     config: Any = model.config
     record = _Record(
@@ -125,6 +139,8 @@ def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> P
     )  # fmt: skip
     with staged_folder(target, MANIFEST) as staging:
         _write_json(staging / CONFIG, to_dict(record))
+        for name, content in provenance.files.items():
+            (staging / name).write_bytes(content)
         _write_tensors(staging, tensors, shard_bytes)
     return target
 
@@ -210,12 +226,13 @@ def open_folder(folder: str | Path, verify: bool = True) -> tuple[Saved, dict[st
     return read_folder(path), read_tensors(path, listed)
 
 
-def read_tensors(folder: Path, listed: Collection[str] | None = None) -> dict[str, Stored]:
+def read_tensors(folder: Path, listed: Collection[str] | None = None, *, links: bool = False) -> dict[str, Stored]:
     """The tensors of a folder, still unread, be they in one file or in several with an index.
 
     Args:
         folder: the folder.
-        listed: the files that a manifest knows, where there is one; others are refused, and so are links.
+        listed: the files that a manifest knows, where there is one; others are refused.
+        links: whether files may be links, as they are in the Hub's cache.
 
     Raises:
         DamagedFile: a file is missing or broken, or the index is wrong.
@@ -224,7 +241,7 @@ def read_tensors(folder: Path, listed: Collection[str] | None = None) -> dict[st
     tensors: dict[str, Stored] = {}
     for file in sorted(set(places.values())) or [TENSORS]:
         path = folder / file
-        if not path.is_file() or (listed is not None and (path.is_symlink() or file not in listed)):
+        if not path.is_file() or (path.is_symlink() and not links) or (listed is not None and file not in listed):
             raise DamagedFile(f"{path}: missing, linked, or not listed in {MANIFEST}; use another copy")
         tensors |= read_header(path)
     if places and {name: stored.file.name for name, stored in tensors.items()} != places:
@@ -242,8 +259,22 @@ def read_folder(folder: str | Path) -> Saved:
     except UnknownName as error:
         raise UnknownName(f"{where}: {error}; if it comes from a plugin, install that") from None
     config = build(architecture.config, record.config, f"{where}: config")
-    facts = {name: getattr(record, name) for name in Provenance.__dataclass_fields__}
-    return Saved(path, architecture, config, Provenance(**facts))
+    facts = {name: getattr(record, name) for name in FACTS}
+    files = read_tokenizer(path) if record.tokenizer == TOKENIZER else {}
+    return Saved(path, architecture, config, Provenance(**facts, files=files))
+
+
+def read_tokenizer(folder: Path) -> dict[str, bytes]:
+    """The files of a folder's tokenizer, by name; none where it has no tokenizer.json.
+
+    Raises:
+        DamagedFile: one is larger than any tokenizer.
+    """
+    paths = [folder / name for name in (TOKENIZER, TOKENIZER_CONFIG) if (folder / name).is_file()]
+    for path in paths:
+        if path.stat().st_size > MAX_TOKENIZER:
+            raise DamagedFile(f"{path}: has {path.stat().st_size} bytes, more than any tokenizer; use another copy")
+    return {path.name: path.read_bytes() for path in paths} if (folder / TOKENIZER) in paths else {}
 
 
 def model_folder(folder: Path) -> Path | None:

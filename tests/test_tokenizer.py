@@ -1,0 +1,160 @@
+"""Text to tokens and back: bytes, tokenizer.json files, and how they travel with the weights."""
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+import zoo
+from zoo import tokenizer as public
+from zoo.pipelines import complete
+from zoo.storage import DamagedFile
+from zoo.tokenizer import ByteTokenizer, FileTokenizer, batch, decode_stream
+
+TEXTS = ["def f(x):\n    return x", "größer ≥ 🦓 zebra", "", "  two  spaces ", "日本語のテキスト"]
+
+
+@pytest.fixture(scope="module")
+def library():
+    """A byte-level BPE of 400 tokens, learnt from a file of the standard library."""
+    made = Library(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<end>", "<pad>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    made.train([str(Path(sysconfig.get_path("stdlib")) / "argparse.py")], trainer)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(library, tmp_path_factory):
+    """What transformers saves of a small GPT-2 and its tokenizer."""
+    path = tmp_path_factory.mktemp("gpt2")
+    config = transformers.GPT2Config(
+        vocab_size=400, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(path)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=library, eos_token="<end>", pad_token="<pad>")
+    fast.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_bytes_become_tokens_and_text_again(text):
+    reader = ByteTokenizer()
+    tokens, segments = reader.encode(text)
+    assert tokens == list(text.encode())
+    assert segments == [0] * len(tokens)
+    assert reader.decode(tokens) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_folder_s_tokenizer_reads_as_transformers_reads_it(folder, text):
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    ours = zoo.tokenizer(f"local-dir:{folder}")
+    tokens, _ = ours.encode(text)
+    assert tokens == theirs.encode(text)
+    assert ours.decode([*tokens, 0]) == text == theirs.decode([*tokens, 0], skip_special_tokens=True)
+    assert (ours.vocab_size, ours.stop_tokens, ours.pad_token) == (400, (0,), 1)
+
+
+def test_a_tokenizer_is_saved_with_its_model(folder, tmp_path):
+    model = zoo.create(f"local-dir:{folder}")
+    saved = zoo.save(model, tmp_path / "mine")
+    assert {"tokenizer.json", "tokenizer_config.json"} <= json.loads((saved / "zoo.json").read_text())["files"].keys()
+    assert "files" not in json.loads((saved / "config.json").read_text())
+    again = zoo.load(saved)
+    assert zoo.tokenizer(again).encode(TEXTS[1]) == zoo.tokenizer(model).encode(TEXTS[1])
+    zoo.save(again, saved)  # and once more over itself
+    assert zoo.tokenizer(f"local-dir:{saved}").stop_tokens == (0,)
+
+
+def test_a_changed_tokenizer_is_noticed(folder, tmp_path):
+    saved = zoo.save(zoo.create(f"local-dir:{folder}"), tmp_path / "mine")
+    (saved / "tokenizer.json").write_text((saved / "tokenizer.json").read_text() + " ")
+    with pytest.raises(DamagedFile, match=r"tokenizer\.json"):
+        zoo.load(saved)
+
+
+def test_a_broken_tokenizer_is_named():
+    for text in (b"", b"{}", b"not json", b'{"version": "1.0"}'):
+        with pytest.raises(DamagedFile, match=r"tokenizer\.json: cannot be read: .*; use another copy"):
+            FileTokenizer(text)
+
+
+def test_an_enormous_tokenizer_is_not_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.weights.MAX_TOKENIZER", 100)
+    with pytest.raises(DamagedFile, match="more than any tokenizer"):
+        zoo.create(f"local-dir:{folder}")
+
+
+def test_models_without_a_tokenizer_say_so():
+    assert isinstance(zoo.tokenizer(zoo.create("gpt2", vocab_size=256, dim=16, depth=1, num_heads=2)), ByteTokenizer)
+    with pytest.raises(ValueError, match=r"GPT2 has a vocabulary of 99 tokens and no tokenizer with it"):
+        zoo.tokenizer(zoo.create("gpt2", vocab_size=99, dim=16, depth=1, num_heads=2))
+    with pytest.raises(ValueError, match="gpt2 has a vocabulary of 50257 tokens"):
+        zoo.tokenizer("gpt2")
+    with pytest.raises(ValueError, match="resnet18 reads no text"):
+        zoo.tokenizer("resnet18")
+
+
+def test_the_function_keeps_its_name_beside_the_module():
+    assert callable(zoo.tokenizer)
+    assert zoo.tokenizer is public
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_stream_of_tokens_gives_the_whole_text_and_no_half_letters(library, text):
+    for reader in (ByteTokenizer(), FileTokenizer(library.to_str().encode())):
+        pieces = list(decode_stream(reader, reader.encode(text)[0]))
+        assert "".join(pieces) == text
+        assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_stream_shows_bytes_that_never_became_a_letter():
+    assert "".join(decode_stream(ByteTokenizer(), [104, 105, 0xE2, 0x89])) == "hi\ufffd"
+    assert "".join(decode_stream(ByteTokenizer(), [0xFF, 104, 105])) == "\ufffdhi"
+
+
+def test_a_batch_is_filled_up_behind_and_masked():
+    made = batch(ByteTokenizer(), ["abc", "", "de"])
+    assert made.keys() == {"tokens", "mask"}
+    assert made["tokens"].tolist() == [[97, 98, 99], [0, 0, 0], [100, 101, 0]]
+    assert made["mask"].tolist() == [[True] * 3, [False] * 3, [True, True, False]]
+    assert batch(ByteTokenizer(), ["abc", "de"], max_seq_len=2)["tokens"].tolist() == [[97, 98], [100, 101]]
+    with pytest.raises(ValueError, match="one or more texts"):
+        batch(ByteTokenizer(), [])
+
+
+def test_pairs_have_segments_as_transformers_gives_them(tmp_path):
+    made = Library(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "a": 4, "b": 5, "c": 6}, "[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
+    expected = theirs(["a b", "c"], ["c", "a"], padding=True, return_token_type_ids=True, return_tensors="pt")
+    ours = batch(
+        FileTokenizer(made.to_str().encode(), b'{"pad_token": {"content": "[PAD]"}}'), ["a b", "c"], ["c", "a"]
+    )
+    assert torch.equal(ours["tokens"], expected["input_ids"])
+    assert torch.equal(ours["mask"], expected["attention_mask"].bool())
+    assert torch.equal(ours["segments"], expected["token_type_ids"])
+
+
+def test_a_text_is_completed_in_the_tokens_of_its_model(folder):
+    model = zoo.create(f"local-dir:{folder}").eval()
+    reader = zoo.tokenizer(model)
+    prompt = torch.tensor([reader.encode("def f")[0]])
+    expected = model.generate(prompt, 12, stop_tokens=[0])[0, prompt.shape[1] :]
+    sampling = zoo.pipelines.text.Sampling()
+    assert "".join(complete(model, "def f", 12, sampling=sampling)) == reader.decode(expected.tolist())
+    with pytest.raises(ValueError, match="leave room for"):
+        complete(model, "def f", 64)

@@ -1,0 +1,186 @@
+"""Text to tokens and back: by the tokenizer.json that came with a model's weights, or byte by byte."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from zoo.factory import provenance
+from zoo.storage import DamagedFile
+from zoo.weights import TOKENIZER, TOKENIZER_CONFIG
+
+BYTES = 256
+"""The vocabulary of models that read text byte by byte."""
+END = 0
+"""The byte after which a text is over, as `zoo/training/data/text.py` joins them."""
+HELD_BACK = "\ufffd"
+"""Stands in decoded text where bytes of a letter are still missing."""
+
+
+class Tokenizer(Protocol):
+    """What can be asked of a tokenizer, wherever it comes from."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a text."""
+        ...
+
+    @property
+    def pad_token(self) -> int:
+        """What stands behind the shorter texts of a batch, where the mask is False."""
+        ...
+
+    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """The tokens of a text, or of two that belong together, and for each of them to which of the two it belongs."""
+        ...
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens; special ones, such as the end of a text, are left out."""
+        ...
+
+
+class ByteTokenizer:
+    """A text's UTF-8 bytes are its tokens."""
+
+    vocab_size = BYTES
+    stop_tokens = (END,)
+    pad_token = END
+
+    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """See `Tokenizer`; two texts are separated by the byte that ends one."""
+        first, second = list(text.encode()), [] if pair is None else [END, *pair.encode()]
+        return first + second, [0] * len(first) + [1] * len(second)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """See `Tokenizer`; bytes that are no UTF-8 become the replacement character."""
+        return bytes(token for token in tokens if token != END).decode(errors="replace")
+
+
+class FileTokenizer:
+    """A tokenizer.json, run by the tokenizers library."""
+
+    def __init__(self, text: bytes, config: bytes = b"{}") -> None:
+        """Read it.
+
+        Args:
+            text: the contents of a tokenizer.json.
+            config: those of the tokenizer_config.json beside it, which says which tokens end and fill up a text.
+
+        Raises:
+            DamagedFile: they are not what their names say.
+        """
+        from tokenizers import Tokenizer as Library
+
+        try:
+            self._library = Library.from_buffer(text)
+            facts: dict[str, object] = dict(json.loads(config))
+        except Exception as error:  # the library raises nothing more special
+            raise DamagedFile(f"{TOKENIZER}: cannot be read: {error}; use another copy") from None
+        self._library.no_padding()
+        self._library.no_truncation()
+        self.vocab_size: int = self._library.get_vocab_size(with_added_tokens=True)
+        end, pad = (self._special(facts.get(name)) for name in ("eos_token", "pad_token"))
+        self.stop_tokens: tuple[int, ...] = () if end is None else (end,)
+        self.pad_token: int = pad if pad is not None else end or 0
+
+    def _special(self, token: object) -> int | None:
+        """The number of a special token, which is given as its text or as an object with it."""
+        content = token.get("content") if isinstance(token, Mapping) else token
+        return self._library.token_to_id(content) if isinstance(content, str) else None
+
+    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """See `Tokenizer`; special tokens are added as the file says."""
+        encoded = self._library.encode(text, pair)
+        return encoded.ids, encoded.type_ids
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """See `Tokenizer`."""
+        return self._library.decode(list(tokens), skip_special_tokens=True)
+
+
+def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
+    """The tokenizer that belongs to a model's weights.
+
+    Args:
+        model_or_name: a model, or what `zoo.create` takes.
+
+    Raises:
+        ValueError: its weights came without one, and it does not read bytes.
+    """
+    source = provenance(model_or_name)
+    if source.tokenizer == TOKENIZER:
+        return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
+    size = getattr(getattr(model_or_name, "config", None), "vocab_size", None)
+    if size is None and isinstance(model_or_name, str):
+        from zoo.factory import config
+
+        size = getattr(config(model_or_name), "vocab_size", None)
+    if size == BYTES:
+        return ByteTokenizer()
+    who = model_or_name if isinstance(model_or_name, str) else type(model_or_name).__name__
+    if size is None:
+        raise ValueError(f"{who} reads no text; take a language model, such as those of task text-generation")
+    raise ValueError(
+        f"{who} has a vocabulary of {size} tokens and no tokenizer with it, so text cannot be read; load weights that "
+        f"lie beside a {TOKENIZER}, or take a model with vocab_size {BYTES}, which reads bytes"
+    )
+
+
+def batch(
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, max_seq_len: int | None = None
+) -> dict[str, Tensor]:
+    """Texts as one batch, the shorter ones filled up behind.
+
+    Args:
+        tokenizer: what reads them.
+        texts: the texts.
+        pairs: for each text another that belongs to it.
+        max_seq_len: longer texts lose their end.
+
+    Returns:
+        `tokens` (batch, seq) int64, `mask` (batch, seq) bool, True where there is a token, and with pairs `segments`
+        (batch, seq) int64, 1 for tokens of the second text.
+
+    Raises:
+        ValueError: there is no text, or not a pair for each.
+    """
+    if not texts or (pairs is not None and len(pairs) != len(texts)):
+        raise ValueError(f"expected one or more texts and as many pairs, got {len(texts)} and {len(pairs or ())}")
+    encoded = [tokenizer.encode(text, pair) for text, pair in zip(texts, pairs or [None] * len(texts), strict=True)]
+    encoded = [(tokens[:max_seq_len], segments[:max_seq_len]) for tokens, segments in encoded]
+    shape = (len(texts), max(1, *(len(tokens) for tokens, _ in encoded)))
+    made = {
+        "tokens": torch.full(shape, tokenizer.pad_token),
+        "mask": torch.zeros(shape, dtype=torch.bool),
+        "segments": torch.zeros(shape, dtype=torch.int64),
+    }
+    for row, (tokens, segments) in enumerate(encoded):
+        made["tokens"][row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+        made["mask"][row, : len(tokens)] = True
+        made["segments"][row, : len(tokens)] = torch.tensor(segments, dtype=torch.int64)
+    return made if pairs is not None else {"tokens": made["tokens"], "mask": made["mask"]}
+
+
+def decode_stream(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """Text piece by piece, as soon as its letters are whole; together the pieces are what all tokens decode to.
+
+    A piece is what a token adds to the text of those a little before it, for how a token reads can depend on them.
+    """
+    seen: list[int] = []
+    start = read = 0  # the text from `start` on is looked at, that up to `read` has been given
+    for token in tokens:
+        seen.append(token)
+        before, now = tokenizer.decode(seen[start:read]), tokenizer.decode(seen[start:])
+        if len(now) > len(before) and not now.endswith(HELD_BACK):
+            yield now[len(before) :]
+            start, read = read, len(seen)
+    rest = tokenizer.decode(seen[start:])[len(tokenizer.decode(seen[start:read])) :]
+    if rest:
+        yield rest
