@@ -73,7 +73,7 @@ def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tenso
         sequences = [tensor.transpose(0, 1) for tensor in (dy, x, delta, B, C, *gradients)]
         A, dh = A.mT.contiguous(), dend.mT.contiguous()
         dA, dD = (torch.zeros_like(tensor, dtype=torch.float64) for tensor in (A, D))
-        starts = starts.view(-1, *dh.shape)
+        starts = starts.view(-(-x.shape[1] // CHUNK), *dh.shape)
         buffers = x.new_empty(4, min(CHUNK, x.shape[1]), *dh.shape)
         chunks = zip(starts, *(tensor.split(CHUNK) for tensor in sequences), strict=True)
         for start, *chunk in reversed(list(chunks)):

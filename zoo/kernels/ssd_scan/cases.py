@@ -37,7 +37,7 @@ CASES = tuple(
         "no skip": (1, 15, 3, 5, 1, 7, False, True),
         "more than a chunk": (2, 131, 3, 4, 1, 5, True, True),
         "heads in groups": (2, 70, 6, 3, 3, 4, True, True),
-        "from the start": (2, 64, 2, 8, 2, 16, True, False),
+        "from the start": (2, 64, 6, 8, 2, 16, True, False),
         "empty batch": (0, 70, 2, 8, 1, 16, True, True),
     }.items()
 ) + tuple(

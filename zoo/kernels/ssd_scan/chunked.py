@@ -109,7 +109,8 @@ def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tenso
         gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, delta, B, C)]
         dx, ddelta, dB, dC = gradients
         groups, dh = B.shape[2], _grouped(dend, B)
-        starts, A, D = starts.view(-1, *dh.shape), A.unflatten(-1, (groups, -1)), D.view(groups, -1, 1)
+        starts = starts.view(-(-x.shape[1] // CHUNK), *dh.shape)
+        A, D = A.unflatten(-1, (groups, -1)), D.view(groups, -1, 1)
         dA, dD = (torch.zeros_like(A, dtype=torch.float64) for _ in range(2))
         sequences = [*(tensor.unflatten(2, (groups, -1)) for tensor in (dy, x, delta, dx, ddelta)), B, C, dB, dC]
         chunks = zip(starts, *(tensor.split(CHUNK, 1) for tensor in sequences), strict=True)
