@@ -10,6 +10,7 @@ head_dim). The two passes are operators of their own: a compiler sees one node, 
 chunks.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 from zoo.kernels.ssd_scan.reference import ssd_scan as reference
 
 CHUNK = 64
-FADED = -64.0
+TO_BASE_2 = 1 / math.log(2)
+"""Decays are powers of 2, which take a CPU less than half the time that powers of e take."""
+FADED = -92.0
 """Exponents below are taken for this one: of what they scale no float64 digit is left, and products with still smaller
 decays would be subnormal numbers, with which a CPU is fifty times slower."""
 
@@ -70,10 +73,10 @@ def _decays(delta: Tensor, A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         From a step to a later one, (batch, groups, heads, later, earlier), 0 for those that are not later; from the
         start to a step and from a step to the end, both shaped as delta.
     """
-    sums = (delta.double() * A.double()).cumsum(1)
+    sums = (delta.double() * (A.double() * TO_BASE_2)).cumsum(1)
     by_head = sums.permute(0, 2, 3, 1).contiguous()
     exponents = by_head.unsqueeze(-1) - by_head.unsqueeze(-2), sums, sums[:, -1:] - sums
-    within, since, until = (exponent.to(delta.dtype).clamp_(FADED, 0).exp_() for exponent in exponents)
+    within, since, until = (exponent.to(delta.dtype).clamp_(FADED, 0).exp2_() for exponent in exponents)
     return within.tril_(), since, until
 
 
