@@ -4,14 +4,20 @@ BIN := .venv/bin
 JOBS ?= $(shell nproc)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-kernels check format clean
 
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py
 
 # Tests of a file stay together until a process has none left, for many share what a run has made.
-test: .venv/ready
+test: .venv/ready test-kernels
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal
+
+# Triton reads the variable once and then either interprets its kernels on the CPU or compiles them, so these are two
+# processes beside that of the other tests. Without Triton the first tests no kernel, and the second says so.
+test-kernels: .venv/ready
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) tests/test_kernels.py tests/test_kernels_fused.py
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) tests/aot.py
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

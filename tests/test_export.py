@@ -47,6 +47,29 @@ def test_the_smallest_preset_s_onnx_file_answers_as_it_does(architecture, tmp_pa
     check(build(architecture, architecture.preset(smallest)).eval(), tmp_path / "model.onnx", "onnx")
 
 
+def test_a_file_takes_images_as_the_weights_expect_them(tmp_path):
+    model = zoo.create("resnet20.digits").eval()
+    assert model.example_inputs(1)["image"].shape[-1] != 8
+    image = zoo.transforms(model)(torch.randint(0, 256, (3, 1, 20, 16), dtype=torch.uint8))
+    export(model, tmp_path / "model.onnx")
+    with torch.no_grad():
+        torch.testing.assert_close(answers(tmp_path / "model.onnx", "onnx", {"image": image})[0], model(image))
+
+
+def test_a_file_takes_images_of_the_size_that_is_asked_for(tmp_path):
+    model = perturbed(next(record for record in IMAGES if record.name == "resnet"))
+    export(model, tmp_path / "model.pt2", "torch", image_size=24)
+    assert answers(tmp_path / "model.pt2", "torch", {"image": torch.randn(2, 3, 24, 24)})[0].shape[0] == 2
+
+
+def test_a_file_takes_clips_as_the_weights_expect_them(tmp_path):
+    model = perturbed(next(record for record in IMAGES if record.name == "video_resnet"))
+    zoo.weights.remember(model, preprocessing={"mean": [0.5], "std": [0.5], "image_size": 20, "frames": 6})
+    export(model, tmp_path / "model.pt2", "torch")
+    channels = model.config.in_channels
+    assert answers(tmp_path / "model.pt2", "torch", {"image": torch.randn(1, channels, 6, 20, 20)})[0].shape[0] == 1
+
+
 def test_the_model_keeps_its_mode_and_its_weights(tmp_path):
     model = build(IMAGES[0]).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -72,9 +95,9 @@ def test_the_command_says_what_the_file_takes(run, tmp_path):
     out = tmp_path / "digits.onnx"
     facts = json.loads(run("export", "resnet20.digits", "--out", out, "--json"))
     assert facts == {
-        "out": str(out), "format": "onnx", "bytes": out.stat().st_size, "inputs": {"image": ["batch", 1, 32, 32]},
+        "out": str(out), "format": "onnx", "bytes": out.stat().st_size, "inputs": {"image": ["batch", 1, 8, 8]},
     }  # fmt: skip
-    image = np.zeros((1, 1, 32, 32), dtype=np.float32)
+    image = np.zeros((1, 1, 8, 8), dtype=np.float32)
     truth = zoo.create("resnet20.digits").eval()(torch.from_numpy(image))
     (found,) = answers(out, "onnx", {"image": torch.from_numpy(image)})
     torch.testing.assert_close(found, truth)

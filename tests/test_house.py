@@ -148,10 +148,25 @@ def test_nothing_happens_at_import(path):
             name = ast.unparse(call.func)
             private = name.startswith("_") or name.split(".")[0][:1] == "_"
             typer = path.is_relative_to(PACKAGE / "cli") and name.endswith((".add_typer", ".command", "main"))
-            assert private or typer, f"{relative(path)}:{statement.lineno}: {name}(...) runs at import"
+            # A kernel's file is imported at the first launch, and torch knows operators by their registration alone.
+            operator = path.match(ONLY_IN["triton"]) and name.endswith((".register_autograd", "differentiable_once"))
+            assert private or typer or operator, f"{relative(path)}:{statement.lineno}: {name}(...) runs at import"
         assert not isinstance(statement, ast.For | ast.While | ast.With), (
             f"{relative(path)}:{statement.lineno}: runs at import"
         )
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.match(ONLY_IN["triton"])], ids=relative)
+def test_a_kernel_says_what_it_reads(path):
+    """Triton's interpreter reads zeros beyond a mask and bit patterns from bfloat16, where a GPU reads neither."""
+    text = tree(path)
+    calls = [node for node in ast.walk(text) if isinstance(node, ast.Call)]
+    widened = {ast.unparse(c.func.value) for c in calls if ast.unparse(c).endswith(".to(tl.float32)")}
+    for call in calls:
+        if ast.unparse(call.func) == "tl.load":
+            given, at = {keyword.arg for keyword in call.keywords}, f"{relative(path)}:{call.lineno}"
+            assert "mask" not in given or "other" in given, f"{at}: say with other= what stands beyond the mask"
+            assert "mask" not in given or ast.unparse(call) in widened, f"{at}: add .to(tl.float32) to what is loaded"
 
 
 @each_architecture

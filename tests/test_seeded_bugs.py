@@ -7,7 +7,7 @@ import test_architectures as general
 import test_resnet
 import torch
 import torch.nn.functional as F
-from laws import test_image_classification as images
+from laws import test_classification as classifiers
 from laws import test_image_generation as gans
 from laws import test_text_generation as texts
 from torch import nn
@@ -192,7 +192,7 @@ def test_a_head_that_keeps_the_old_config_is_noticed(monkeypatch):
         model.head = nn.Linear(model.num_features, num_classes)
 
     monkeypatch.setattr(resnet.ResNet, "reset_classifier", reset_classifier)
-    expect_red(images.test_reset_classifier_changes_the_head_alone, resnet.ARCHITECTURE)
+    expect_red(classifiers.test_reset_classifier_changes_the_head_alone, resnet.ARCHITECTURE)
 
 
 def test_a_detached_generator_is_noticed(monkeypatch):

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
+import zoo
+from zoo.training.data.corpus import END, Corpus, Part
 from zoo.training.data.text import STDLIB_LEAVES_OUT, TextConfig, Windows, list_files, load
+from zoo.training.run import RunConfig
 
 
 def numbered(count, seq_len):
@@ -17,7 +21,7 @@ def numbered(count, seq_len):
 
 
 def text_of(split):
-    return split.data.tobytes()
+    return split.data[:].tobytes()
 
 
 def write_folder(root, names):
@@ -178,3 +182,87 @@ def test_a_folder_without_text_says_which_endings_it_looked_for(tmp_path):
 def test_pieces_without_sense_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         TextConfig(**options)
+
+
+def lines(root, count=8, length=30):
+    """Files of which each holds one letter."""
+    for index in range(count):
+        (root / f"{chr(97 + index)}.txt").write_text(chr(97 + index) * (length + index))
+    return root
+
+
+def test_a_folder_is_read_as_if_its_files_were_one(tmp_path):
+    folder = lines(tmp_path)
+    whole = b"".join(path.read_bytes() + END for path in sorted(folder.iterdir()))
+    corpus = Corpus(sorted(folder.iterdir()))
+    assert len(corpus) == len(whole)
+    for start in range(0, len(whole), 7):
+        for stop in (start, start + 1, start + 33, start + 70, len(whole)):
+            assert corpus[start:stop].tobytes() == whole[start:stop]
+            assert Part(corpus, 11, 200)[start:stop].tobytes() == whole[11:200][start:stop]
+
+
+def test_a_file_that_changed_meanwhile_is_named(tmp_path):
+    corpus = Corpus([tmp_path / "a.txt"] if (tmp_path / "a.txt").write_text("abc") else [])
+    (tmp_path / "a.txt").write_text("abcdef")
+    with pytest.raises(ValueError, match=r"a\.txt has changed its size"):
+        corpus[0:5]
+
+
+@pytest.mark.parametrize("rngs", [False, True], ids=["in order", "at random"])
+def test_no_sample_reaches_into_the_next_document(tmp_path, rngs):
+    train = load(TextConfig(path=str(lines(tmp_path)), seq_len=16, documents=True)).train
+    indices = list(range(len(train))) * 5
+    batch = train.fetch(indices, [np.random.default_rng(i) for i in indices] if rngs else None)
+    for tokens, target in zip(batch["tokens"], batch["target"], strict=True):
+        letters = {chr(token) for token in [*tokens.tolist(), *target[target != -100].tolist()]} - {"\n", "\0"}
+        assert len(letters) <= 1
+        assert (target != -100).any()
+
+
+def test_every_byte_of_every_document_is_a_target_once(tmp_path):
+    folder = lines(tmp_path, length=45)
+    splits = load(TextConfig(path=str(folder), seq_len=16, documents=True))
+    asked = sum(
+        (split.fetch(range(len(split)), None)["target"] != -100).sum().item() for split in (splits.train, splits.test)
+    )
+    total, documents = sum(path.stat().st_size + 2 for path in folder.iterdir()), 8 + 1  # one is cut in two
+    assert asked == total - documents
+
+
+@pytest.fixture
+def reader(tmp_path):
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<end>": 0, "?": 1, "one": 2, "two": 3, "three": 4}, "?"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.add_special_tokens(["<end>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    return tmp_path / "tokenizer.json"
+
+
+def test_text_is_read_by_a_tokenizer(tmp_path, reader):
+    for name, text in {"a": "one two", "b": "three one", "c": "two four two one"}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        (tmp_path / f"x{name}.txt").write_text(text)
+    splits = load(TextConfig(path=str(tmp_path), seq_len=2, tokenizer=str(reader)))
+    assert splits.train.data[:].tolist() + splits.test.data[:].tolist() == [2, 3, 0, 4, 2, 0, 3, 1, 3, 2, 0] * 2
+    assert splits.spec.model_fields() == {"vocab_size": 5, "max_seq_len": 2}
+    assert splits.spec.tokenizer["tokenizer.json"] == reader.read_bytes()
+    with pytest.raises(FileNotFoundError, match=r"give a tokenizer\.json or a model that has one"):
+        load(TextConfig(path=str(tmp_path), seq_len=2, tokenizer=str(tmp_path / "no" / "tokenizer.json")))
+
+
+def test_a_model_keeps_the_tokenizer_of_its_text(tmp_path, reader):
+    (tmp_path / "text.txt").write_text("one two three " * 50)
+    config = RunConfig.of(
+        {
+            "model": {"name": "gpt2", "dim": 8, "depth": 1, "num_heads": 1},
+            "data": {"name": "text", "path": str(tmp_path / "text.txt"), "seq_len": 8, "tokenizer": str(reader)},
+            "optimizer": {"name": "adamw", "lr": 1e-3},
+            "trainer": {"steps": 2},
+        }
+    )
+    trainer = zoo.Trainer(config)
+    trainer.fit()
+    saved = zoo.save(trainer.model, tmp_path / "model")
+    assert zoo.tokenizer(zoo.load(saved)).decode([2, 3, 0]) == "one two"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.factory import provenance
 from zoo.storage import DamagedFile
-from zoo.weights import TOKENIZER, TOKENIZER_CONFIG
+from zoo.weights import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 
 BYTES = 256
 """The vocabulary of models that read text byte by byte."""
@@ -66,6 +67,9 @@ class ByteTokenizer:
 class FileTokenizer:
     """A tokenizer.json, run by the tokenizers library."""
 
+    files: Mapping[str, bytes]
+    """What it was read from, by name."""
+
     def __init__(self, text: bytes, config: bytes = b"{}") -> None:
         """Read it.
 
@@ -83,6 +87,7 @@ class FileTokenizer:
             facts: dict[str, object] = dict(json.loads(config))
         except Exception as error:  # the library raises nothing more special
             raise DamagedFile(f"{TOKENIZER}: cannot be read: {error}; use another copy") from None
+        self.files = {TOKENIZER: text, TOKENIZER_CONFIG: config}
         self._library.no_padding()
         self._library.no_truncation()
         self.vocab_size: int = self._library.get_vocab_size(with_added_tokens=True)
@@ -131,6 +136,26 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
         f"{who} has a vocabulary of {size} tokens and no tokenizer with it, so text cannot be read; load weights that "
         f"lie beside a {TOKENIZER}, or take a model with vocab_size {BYTES}, which reads bytes"
     )
+
+
+def named_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer that a tokenizer.json is, or that belongs to a model's weights.
+
+    Args:
+        name: the path of such a file, or what `zoo.create` takes.
+    """
+    path = Path(name)
+    if path.suffix != ".json":
+        return tokenizer(name)
+    files = read_tokenizer(path.parent) if path.name == TOKENIZER else {TOKENIZER: path.read_bytes()}
+    if not files:
+        raise FileNotFoundError(f"{path} does not exist; give a tokenizer.json or a model that has one")
+    return FileTokenizer(files[TOKENIZER], files.get(TOKENIZER_CONFIG, b"{}"))
+
+
+def tokenizer_files(reader: Tokenizer | None) -> Mapping[str, bytes]:
+    """What a model must be saved with, so that it can read text; nothing where bytes are its tokens."""
+    return reader.files if isinstance(reader, FileTokenizer) else {}
 
 
 def batch(

@@ -1,5 +1,6 @@
 """Laws of image classifiers."""
 
+import re
 import warnings
 
 import pytest
@@ -70,9 +71,10 @@ def test_feature_maps_come_at_the_strides_that_they_are_asked_by(architecture):
         asked = range(1, len(model.blocks) + 1)
         sides = [image.shape[-1] // model.config.patch_size] * len(asked)
     else:
-        with pytest.raises(ValueError, match=r"has no stage 40 for this image; it has (.*)") as caught:
+        image = image.detach().repeat(1, 1, 4, 4).requires_grad_()  # so large that edges do not count
+        with pytest.raises(ValueError, match=r"has no stage 40; it has (.*), give stages=") as caught:
             zoo.features(model, image, stages=(40,))
-        asked = [int(stage) for stage in str(caught.value).rpartition("has ")[2].split(", ")]
+        asked = [int(stage) for stage in re.findall(r"-?\d+", str(caught.value).rpartition("stages=")[2])]
         sides = [image.shape[-1] / 2 ** (stage + 1) for stage in asked]
     maps = zoo.features(model, image, stages=asked)
     for found, side in zip(maps, sides, strict=True):
@@ -86,3 +88,19 @@ def test_feature_maps_come_at_the_strides_that_they_are_asked_by(architecture):
             part.register_forward_hook(lambda _, __, output: copies.append(output.clone()))
         model.forward_features(image)
         assert any(torch.equal(maps[-1], copy) for copy in copies), "a later layer overwrites the map"
+
+
+@each_classifier
+def test_a_stage_is_the_same_layer_for_small_and_odd_images(architecture):
+    model = perturbed(architecture).requires_grad_(False)
+    if hasattr(model, "blocks"):
+        return
+    large = model.example_inputs(1)["image"].repeat(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="has no stage 40") as caught:
+        zoo.features(model, large, stages=(40,))
+    asked = [int(stage) for stage in re.findall(r"-?\d+", str(caught.value).rpartition("stages=")[2])]
+    expected = [found.shape[1] for found in zoo.features(model, large, stages=asked)]
+    side = model.example_inputs(1)["image"].shape[-1]
+    for odd in (side, side + 1, side + 3, side + 9):
+        maps = zoo.features(model, large[..., :odd, :odd], stages=asked)
+        assert [found.shape[1] for found in maps] == expected

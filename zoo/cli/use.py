@@ -138,6 +138,9 @@ def export(
     format: Annotated[
         Format, typer.Option(help="onnx runs without PyTorch; torch is a program of torch.export.")
     ] = Format.ONNX,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of images; by default those that the weights expect.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a model as one file that runs without zoo, for batches of any size.
@@ -147,10 +150,11 @@ def export(
     """
     import zoo
     from zoo.pipelines.export import export as write
+    from zoo.pipelines.export import inputs_of
 
     built = zoo.create(weights_name(model))
-    path = write(built, out, format.value)
-    inputs = {name: ["batch", *value.shape[1:]] for name, value in built.example_inputs(1).items()}  # pyright: ignore[reportCallIssue]
+    path = write(built, out, format.value, image_size=image_size)
+    inputs = {name: ["batch", *value.shape[1:]] for name, value in inputs_of(built, 1, image_size).items()}
     facts = {"out": str(path), "format": format.value, "bytes": path.stat().st_size, "inputs": inputs}
     if as_json:
         print_json(facts)

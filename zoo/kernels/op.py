@@ -7,6 +7,9 @@ and a `fused` one, a Triton kernel forward and backward. Whoever calls the opera
 - `auto`, the default, takes the fused form where it can run, else the chunked one, else the reference;
 - `reference` takes the definition;
 - `fused` takes the kernel, and raises with the reason where it cannot run.
+
+The kernels have no second derivative and no forward-mode one: what needs them, such as a gradient penalty, runs its
+forward pass within `use("reference")`. Under the transforms of `torch.func` the kernels step aside by themselves.
 """
 
 import importlib.util
@@ -19,10 +22,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from zoo.registry import did_you_mean
+
 MODES = ("auto", "reference", "fused")
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # not imported: that takes a tenth of a second
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Triton runs its kernels on the CPU, slowly, as tests want it; its decorator has decided by then."""
+"""Triton runs its kernels on the CPU, slowly, as tests want it; its decorator reads this once, when it is imported."""
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What kernels read and write; they compute in float32."""
 
 _mode = ["auto"]  # a list, for torch.compile watches its item and compiles again when it changes
 
@@ -37,18 +44,23 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments by name, such as an epsilon."""
     bytes_moved: Callable[[int], int] | None = None
-    """From the bytes of a number to the least that the forward pass reads and writes; None where only tests use it."""
+    """From the bytes of a number to the least that the forward pass reads and writes. Cases that have it are for
+    benchmarks and may be large; those without are for tests and are small."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Op:
-    """An operation; its folder's `__init__.py` exports one as `OP`."""
+    """An operation; its folder's `__init__.py` exports one as `OP`, and `zoo.kernels` its public function `name`.
+
+    The implementations take the public function's arguments, all of them and by position.
+    """
 
     name: str
     reference: Callable[..., Any]
     chunked: Callable[..., Any] | None = None
     fused: Callable[..., Any] | None = None
-    """Imports `fused.py`, and with it Triton, when it is first called."""
+    """Imports `fused.py`, and with it Triton, when it is first called. That file registers the custom operators
+    `zoo::<name>`, whose first arguments are these, and, where it has one, `zoo::<name>_backward`."""
     refuses: Callable[..., str | None] = lambda *_: None
     """Why the kernel cannot take these arguments, beyond what holds for all kernels; None if it can."""
 
@@ -60,27 +72,44 @@ class Op:
         """
         if _mode[0] == "reference":
             return self.reference(*args)
-        if self.fused is not None and (why := self.why_not_fused(*args)) is None:
+        why = self.why_not_fused(*args)
+        if self.fused is not None and why is None:
             return self.fused(*args)
         if _mode[0] == "fused":
-            why = self.why_not_fused(*args)
-            raise ValueError(f"{self.name} cannot run fused: {why}; leave it to zoo.kernels.use('auto')")
+            raise ValueError(f"{self.name} cannot run fused: {why}; leave the choice to zoo.kernels.use('auto')")
         return (self.chunked or self.reference)(*args)
 
     def why_not_fused(self, *args: Any) -> str | None:
         """The reason why the kernel cannot take these arguments, or None if it can."""
+        if why := self.never_fused():
+            return why
+        for arg in args:
+            if isinstance(arg, Tensor) and (why := _unfit(arg)):
+                return why
+        if torch._C._are_functorch_transforms_active():
+            return "torch.func transforms it, which kernels do not support"
+        return self.refuses(*args)
+
+    def never_fused(self) -> str | None:
+        """The reason why no arguments at all would run fused here, or None if some would."""
         if self.fused is None:
             return "there is no kernel of it yet"
         if not HAS_TRITON:
             return "triton is not installed"
-        for arg in args:
-            if not isinstance(arg, Tensor):
-                continue
-            if not arg.is_cuda and not INTERPRETED:
-                return f"an argument is on the {arg.device.type}, and Triton's kernels need a GPU"
-            if arg.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-                return f"an argument is {str(arg.dtype).removeprefix('torch.')}, and kernels take at most float32"
-        return self.refuses(*args)
+        return None
+
+
+def _unfit(arg: Tensor) -> str | None:
+    """Why no kernel can read this argument, or None if kernels can."""
+    if arg.dtype not in DTYPES:
+        return f"an argument is {str(arg.dtype).removeprefix('torch.')}, and kernels take at most float32"
+    if INTERPRETED:
+        return None
+    if not arg.is_cuda:
+        return f"an argument is on the {arg.device.type}, and kernels need a GPU"
+    if torch.version.hip is None and torch.cuda.get_device_capability(arg.device) < (8, 0):
+        return "the GPU is older than compute capability 8.0, which Triton asks for"
+    return None
 
 
 @contextmanager
@@ -94,7 +123,7 @@ def use(mode: str) -> Iterator[None]:
         ValueError: there is no such mode.
     """
     if mode not in MODES:
-        raise ValueError(f"kernels {mode!r} is not among {', '.join(MODES)}")
+        raise ValueError(f"kernels {mode!r} is not among {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
     before, _mode[0] = _mode[0], mode
     try:
         yield
@@ -109,15 +138,16 @@ class Status(NamedTuple):
     cpu: str
     """The implementation on the CPU."""
     gpu: str
-    """The implementation on a GPU, for the dtypes that kernels take."""
+    """The implementation on a GPU, for the dtypes and shapes that its kernel takes."""
     why: str
-    """Why nothing is fused, if so."""
+    """Why nothing is fused on this machine, if so."""
 
 
 def status_of(op: Op) -> Status:
     """What runs under `auto`, here and now."""
     plain = "reference" if op.chunked is None else "chunked"
-    why = "there is no kernel of it yet" if op.fused is None else "" if HAS_TRITON else "triton is not installed"
-    if not why and not torch.cuda.is_available():
-        why = "there is no GPU"
-    return Status(op.name, plain, plain if op.fused is None or not HAS_TRITON else "fused", why)
+    never = op.never_fused()
+    cpu = "fused" if INTERPRETED and not never else plain
+    gpu = plain if never else "fused"
+    here = INTERPRETED or torch.cuda.is_available()
+    return Status(op.name, cpu, gpu, never or ("" if here else "there is no GPU"))

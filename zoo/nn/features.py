@@ -1,10 +1,15 @@
 """Feature maps from within an image backbone, for detection, segmentation and retrieval."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+LARGE = 512
+"""Pixels; enough that no edge makes a stride of 32 look like another."""
 
 
 def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 4)) -> list[Tensor]:
@@ -25,6 +30,24 @@ def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 
     Raises:
         ValueError: the model has no such stage; the message names those that it has.
     """
+    if not isinstance(stages, Sequence):
+        raise TypeError(f"stages must be a sequence of numbers such as (1, 2), got {stages!r}")
+    model = getattr(model, "_orig_mod", model)  # hooks do not run within what torch.compile has made
+    seen = _outputs(model, image)
+    if hasattr(model, "blocks"):
+        to_maps: Any = model.to_maps
+        by_stage = {depth: to_maps(tokens, image) for depth, tokens in enumerate(seen, start=1)}
+    else:
+        by_stage = dict(zip(_strides(type(model), model.config), seen, strict=True))
+    missing = [stage for stage in stages if stage not in by_stage]
+    if missing:
+        known = ", ".join(map(str, sorted(by_stage)))
+        raise ValueError(f"{type(model).__name__} has no stage {missing[0]}; it has {known}, give stages=({known},)")
+    return [by_stage[stage] for stage in stages]
+
+
+def _outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """What each part of a backbone puts out, in depth order."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -37,19 +60,11 @@ def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 
     finally:
         for handle in handles:
             handle.remove()
-    by_stage = {_stage(image, output): output for output in seen}
-    if hasattr(model, "blocks"):
-        to_maps: Any = model.to_maps
-        by_stage = {depth: to_maps(tokens, image) for depth, tokens in enumerate(seen, start=1)}
-    missing = [stage for stage in stages if stage not in by_stage]
-    if missing:
-        known = ", ".join(map(str, sorted(by_stage)))
-        raise ValueError(f"{type(model).__name__} has no stage {missing[0]} for this image; it has {known}")
-    return [by_stage[stage] for stage in stages]
+    return seen
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
-    """The modules after which a map may be taken, in depth order."""
+    """The modules after which a map may be taken."""
     names = [name for name, _ in model.named_children()]
     if "blocks" in names:
         return list(model.get_submodule("blocks").children())
@@ -59,7 +74,13 @@ def _parts(model: nn.Module) -> list[nn.Module]:
     return [*before, *model.get_submodule("stages").children()]
 
 
-def _stage(image: Tensor, output: Tensor) -> int:
-    """Which stage a map belongs to, by how much smaller than the image it is."""
-    ratio = math.sqrt(image.shape[-2] * image.shape[-1] / (output.shape[-2] * output.shape[-1]))
-    return round(math.log2(ratio)) - 1
+@functools.cache
+def _strides(model: Callable[[Any], nn.Module], config: Any) -> list[int]:
+    """The stage of each part, by how much smaller than a large image its map is.
+
+    It is a matter of the network and not of the image: with small or odd ones, edges would decide.
+    """
+    with torch.device("meta"):
+        image = torch.empty(2, config.in_channels, LARGE, LARGE)
+        seen = _outputs(model(config), image)
+    return [round(math.log2(LARGE / output.shape[-1])) - 1 for output in seen]

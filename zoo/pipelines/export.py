@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from zoo.storage import staged_file
+from zoo.weights import provenance_of
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -24,13 +25,21 @@ class Inequal(RuntimeError):
     """An exported file whose answers are not the model's."""
 
 
-def export(model: nn.Module, path: str | Path, format: Format = "onnx", *, check: bool = True) -> Path:
-    """Write a model in eval mode, for batches of any size and inputs otherwise shaped like its `example_inputs`.
+def export(
+    model: nn.Module,
+    path: str | Path,
+    format: Format = "onnx",
+    *,
+    image_size: int | None = None,
+    check: bool = True,
+) -> Path:
+    """Write a model in eval mode, for batches of any size; see `inputs_of` for the other axes, which are fixed.
 
     Args:
         model: with its weights, on the CPU.
         path: the file; one that is there is replaced once the new one has been checked.
         format: `onnx` for onnxruntime and others, `torch` for `torch.export.load`.
+        image_size: height and width of the images that the file will take; by default as `inputs_of` says.
         check: whether to run the file on inputs of another batch size and compare.
 
     Returns:
@@ -46,19 +55,37 @@ def export(model: nn.Module, path: str | Path, format: Format = "onnx", *, check
         raise ValueError(f"{target}: a file of format {format} ends in {SUFFIXES[format]}; rename it")
     was_training = model.training
     try:
-        program = _program(model.eval())
+        program = _program(model.eval(), image_size)
         with staged_file(target) as staging, torch.no_grad():
             _write(program, staging, format)
             if check:
-                _compare(model, staging, format)
+                _compare(model, staging, format, image_size)
     finally:
         model.train(was_training)
     return target
 
 
-def _program(model: nn.Module) -> ExportedProgram:
+def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) -> dict[str, Tensor]:
+    """Inputs as the model's `example_inputs` are, but images and videos as large as `zoo.transforms` makes them.
+
+    Args:
+        model: the model; where its weights say nothing of their images, their size stays that of the example.
+        batch_size: how many.
+        image_size: another height and width.
+    """
     make: Any = model.example_inputs
-    inputs: dict[str, Tensor] = make(2)
+    inputs: dict[str, Tensor] = make(batch_size)
+    record = provenance_of(model).preprocessing or {}
+    size = image_size if image_size is not None else record.get("image_size")
+    if size is not None and "image" in inputs:
+        image = inputs["image"]
+        frames = [record.get("frames") or image.shape[2]] if image.ndim == 5 else []
+        inputs["image"] = torch.randn(*image.shape[:2], *frames, size, size)
+    return inputs
+
+
+def _program(model: nn.Module, image_size: int | None) -> ExportedProgram:
+    inputs = inputs_of(model, 2, image_size)
     shapes = {name: {0: Dim("batch")} for name in inputs}
     return torch.export.export(model, (), inputs, dynamic_shapes=shapes)
 
@@ -89,9 +116,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _compare(model: nn.Module, path: Path, format: Format) -> None:
-    make: Any = model.example_inputs
-    inputs: dict[str, Tensor] = make(3)
+def _compare(model: nn.Module, path: Path, format: Format, image_size: int | None) -> None:
+    inputs = inputs_of(model, 3, image_size)
     found = _run_onnx(path, inputs) if format == "onnx" else _run_torch(path, inputs)
     expected = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
     for answer, truth in zip(found, expected, strict=True):

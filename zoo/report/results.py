@@ -97,9 +97,12 @@ def continuation(model: Any, prompt: str, length: int) -> str:
     Half of the model's context is what it has just written, so that the text can be longer than the context; it
     ends early where the model ends it.
     """
+    context = getattr(model.config, "max_seq_len", None)
+    if context is None:  # a recurrence forgets nothing, and has no end
+        return "".join(complete(model, prompt, length))[:length]
     written = ""
     while len(written) < length:
-        recent = (prompt + written).encode()[-max(1, model.config.max_seq_len // 2) :].decode(errors="ignore")
+        recent = (prompt + written).encode()[-max(1, context // 2) :].decode(errors="ignore")
         piece = "".join(complete(model, recent, seed=len(written))) if recent else ""
         if not piece:
             break

@@ -17,7 +17,7 @@ from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
-from zoo.weights import provenance_of, remember
+from zoo.weights import TOKENIZER, provenance_of, remember
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -78,7 +78,8 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
         for name in ("columns", "value_range", "frames", "target_mean", "target_std")
         if getattr(spec, name)
     }
-    remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None)
+    reader: dict[str, Any] = {"tokenizer": TOKENIZER, "files": spec.tokenizer} if spec.tokenizer else {}
+    remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None, **reader)
     return True
 
 

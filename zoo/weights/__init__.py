@@ -5,6 +5,7 @@ manifest, headers are parsed within bounds, the config is typed, and the model i
 match the stored tensors name by name and shape by shape before anything is allocated.
 """
 
+import dataclasses
 import errno
 import json
 import os
@@ -109,9 +110,11 @@ def provenance_of_config(architecture: Architecture, config: Any) -> Provenance:
     return Provenance(architecture=architecture.name, preset=presets[-1] if presets else architecture.name)
 
 
-def remember(model: nn.Module, **facts: Any) -> None:
+def remember(model: nn.Module, *, files: Mapping[str, bytes] | None = None, **facts: Any) -> None:
     """Note facts about a model's weights, fields of `Provenance`, so that they are saved with it."""
-    vars(model)["provenance"] = replace(provenance_of(model), facts, f"provenance of {type(model).__name__}")
+    known = provenance_of(model)
+    known = dataclasses.replace(known, files=known.files if files is None else files)
+    vars(model)["provenance"] = replace(known, facts, f"provenance of {type(model).__name__}")
 
 
 def save(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD) -> Path:

@@ -5,8 +5,8 @@ hands out its splits. A split is indexed, never iterated: the order, the epochs 
 belong to the trainer.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ class Spec:
     """The keys of a batch, named like the arguments of a model's forward."""
     num_classes: int | None = None
     in_features: int | None = None
+    out_features: int | None = None
+    """Of a series, how many variables are to be predicted."""
     in_channels: int | None = None
     image_size: int | None = None
     vocab_size: int | None = None
@@ -41,10 +43,12 @@ class Spec:
     """The range of an image before normalisation."""
     frames: int | None = None
     """Of a video."""
+    tokenizer: Mapping[str, bytes] = field(default_factory=dict)
+    """The files of the tokenizer that made the tokens, which then belong to the model too."""
 
     def model_fields(self) -> dict[str, Any]:
         """What a model's config may take from the data."""
-        names = ("num_classes", "in_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
+        names = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

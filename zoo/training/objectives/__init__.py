@@ -126,6 +126,7 @@ DEFAULT = {
     "tabular-classification": "classification",
     "tabular-regression": "regression",
     "text-generation": "causal_lm",
+    "fill-mask": "masked_lm",
     "unconditional-image-generation": "adversarial",
 }
 """Which objective a task is trained by when the config names none."""

@@ -1,12 +1,15 @@
 """Causal language modelling: predict each token from those before it."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
@@ -25,10 +28,16 @@ class CausalLMConfig:
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread evenly over all tokens while training."""
 
+    truncate: int | None = None
+    """For models with a state: after so many positions the state is carried on, but no gradient passes back through it
+    (truncated back-propagation through time; Williams and Peng, 1990)."""
+
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Refuse what is no share, and pieces of nothing."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing {self.label_smoothing} is not in [0, 1)")
+        if self.truncate is not None and self.truncate < 1:
+            raise ValueError(f"truncate {self.truncate} is below 1")
 
 
 class CausalLM(Objective):
@@ -58,9 +67,25 @@ class CausalLM(Objective):
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The negative log-likelihood of the targets."""
-        logits = nets["model"](**forward_arguments(batch))
+        logits = self._logits(nets, batch)
         nll = _nll(logits, batch["target"], self.options.label_smoothing)
         return Loss({"nll": (nll, self.counts(phase, batch, ctx)["nll"], 1.0)})
+
+    def _logits(self, nets: Networks, batch: Batch) -> Tensor:
+        """Scores at every position, (batch, seq, vocab); gradients pass back `truncate` positions at the most."""
+        if self.options.truncate is None:
+            return nets["model"](**forward_arguments(batch))
+        bare: Any = getattr(nets["model"], "module", nets["model"])  # below what spreads it over ranks
+        if "state" not in inspect.signature(bare.forward).parameters:
+            raise ValueError(
+                f"objective.truncate is for models with a state, such as lstm; leave it out for {type(bare).__name__}"
+            )
+        state, logits = bare.new_state(batch["tokens"].shape[1]), []
+        for piece in batch["tokens"].split(self.options.truncate, dim=1):
+            scores, state = nets["model"](tokens=piece, state=state)
+            state = tree_map_only(Tensor, Tensor.detach, state)
+            logits.append(scores)
+        return torch.cat(logits, dim=1)
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
         """Loss, without label smoothing, and hits, over all tokens to be predicted."""
