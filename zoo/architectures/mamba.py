@@ -8,7 +8,7 @@ token, so that the model may keep what matters and forget the rest. Reading a te
 length and memory for a state of fixed size; there is no longest text. Where the paper is silent, the released code
 decides: root-mean-square norms, the head tied to the embedding, a vocabulary filled up to a multiple of 8, B
 discretised by its first-order form, and the weights' start. With weights in half precision the residual stream, time
-steps, decays and states stay float32; what a norm or a projection reads and writes is in the weights' precision.
+steps, decays and states stay float32, and norms read the stream so; projections compute in the weights' precision.
 
 Glossary: `dim` is the paper's D and `expand` its E; inside a mixer there are `expand * dim` channels. `state_dim` is N,
 `conv_width` the width of the convolution, `dt_rank` the rank of delta's projection (R); `A`, `B`, `C`, `D` and `delta`
@@ -117,7 +117,7 @@ class Block(nn.Module):
         self.mixer = Mixer(config)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        mixed, after = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
+        mixed, after = self.mixer(self.norm(x).to(self.norm.weight.dtype), memory)
         return x + mixed, after
 
 
@@ -207,7 +207,7 @@ class Mamba(nn.Module):
         for block, memory in zip(self.blocks, state, strict=True):
             x, memory = block(x, memory)
             after.append(memory)
-        return self.norm(x.to(self.norm.weight.dtype)), after
+        return self.norm(x).to(self.norm.weight.dtype), after
 
     def _score(self, x: Tensor) -> Tensor:
         return F.linear(x, self.embed.weight if self.head is None else self.head.weight)

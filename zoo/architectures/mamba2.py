@@ -8,8 +8,8 @@ Mamba with one decay per head instead of one for every channel and state. So the
 a whole text is read by matrix products. Everything that a head needs comes out of one projection of the input, and a
 norm stands before the last projection. Where the paper is silent, the released code decides: the norm comes after the
 gate and is of each group by itself, the head is tied to the embedding, the vocabulary filled up to a multiple of 16.
-With weights in half precision the residual stream, time steps, decays and states stay float32; what a norm or a
-projection reads and writes is in the weights' precision.
+With weights in half precision the residual stream, time steps, decays and states stay float32, and norms read them so;
+projections compute in the weights' precision.
 
 Glossary: `dim` is the model's width; inside a mixer there are `expand * dim` channels in heads of `head_dim` (P).
 `state_dim` is N, `groups` the number of pairs of B and C that heads share, `conv_width` the width of the convolution;
@@ -143,7 +143,7 @@ class Block(nn.Module):
         self.mixer = Mixer(config)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        mixed, after = self.mixer(self.norm(x.to(self.norm.weight.dtype)), memory)
+        mixed, after = self.mixer(self.norm(x).to(self.norm.weight.dtype), memory)
         return x + mixed, after
 
 
@@ -233,7 +233,7 @@ class Mamba2(nn.Module):
         for block, memory in zip(self.blocks, state, strict=True):
             x, memory = block(x, memory)
             after.append(memory)
-        return self.norm(x.to(self.norm.weight.dtype)), after
+        return self.norm(x).to(self.norm.weight.dtype), after
 
     def _score(self, x: Tensor) -> Tensor:
         return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
