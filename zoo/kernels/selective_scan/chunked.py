@@ -9,6 +9,7 @@ The two passes are operators of their own: a compiler sees one node, and does no
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -48,12 +49,15 @@ def _scan(
         x, delta, B, C, y_t = (tensor.transpose(0, 1) for tensor in (x, delta, B, C, y))
         rates, h = _rates(A), state.mT.contiguous()
         starts = x.new_empty(-(-len(x) // CHUNK), *h.shape)
-        decay, states = (x.new_empty(min(CHUNK, len(x)), *h.shape) for _ in range(2))
+        decay, states = x.new_empty(2, min(CHUNK, len(x)), *h.shape)
+        steps = list(zip(decay.unbind(0), states.unbind(0), strict=True))
         for start, *chunk in zip(starts, *(tensor.split(CHUNK) for tensor in (x, delta, B, C, y_t)), strict=True):
             x_c, delta_c, B_c, C_c, y_c = chunk
             start.copy_(h)
-            h = _states(x_c * delta_c, delta_c, rates, B_c, start, decay[: len(x_c)], states[: len(x_c)])
-            torch.addcmul((C_c.unsqueeze(-2) @ states[: len(x_c)]).squeeze(-2), D, x_c, out=y_c)
+            decay, states = decay[: len(x_c)], states[: len(x_c)]
+            _coefficients(x_c * delta_c, delta_c, rates, B_c, decay, states)
+            h = _states(start, steps[: len(x_c)])
+            torch.addcmul((C_c.unsqueeze(-2) @ states).squeeze(-2), D, x_c, out=y_c)
         return y, h.mT.clone(memory_format=torch.contiguous_format), starts.flatten()
 
 
@@ -62,12 +66,16 @@ def _rates(A: Tensor) -> Tensor:
     return (A.double() * TO_BASE_2).to(A.dtype).mT.contiguous()
 
 
-def _states(u: Tensor, delta: Tensor, rates: Tensor, B: Tensor, h: Tensor, decay: Tensor, states: Tensor) -> Tensor:
-    """Write a chunk's decays and states, (seq, batch, state_dim, channels), and give the last state."""
+def _coefficients(u: Tensor, delta: Tensor, rates: Tensor, B: Tensor, decay: Tensor, inputs: Tensor) -> None:
+    """Write what a chunk's recurrence multiplies by and what it adds, (seq, batch, state_dim, channels)."""
     torch.mul(delta.unsqueeze(-2), rates, out=decay).clamp_(min=FADED).exp2_()
-    torch.mul(u.unsqueeze(-2), B.unsqueeze(-1), out=states)
-    for decay_t, state_t in zip(decay.unbind(0), states.unbind(0), strict=True):
-        h = state_t.addcmul_(decay_t, h)
+    torch.mul(u.unsqueeze(-2), B.unsqueeze(-1), out=inputs)
+
+
+def _states(h: Tensor, steps: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Turn what is added at each step, behind its decay, into the state after it; gives the last state."""
+    for decay, state in steps:
+        h = state.addcmul_(decay, h)
     return h
 
 
@@ -82,15 +90,18 @@ def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tenso
         dA, dD = (torch.zeros_like(tensor, dtype=torch.float64) for tensor in (A, D))
         starts = starts.view(-(-x.shape[1] // CHUNK), *dh.shape)
         buffers = x.new_empty(4, min(CHUNK, x.shape[1]), *dh.shape)
+        decays, all_states, gradients_of_states, _ = (buffer.unbind(0) for buffer in buffers)
+        steps = list(zip(decays, all_states, strict=True))
         chunks = zip(starts, *(tensor.split(CHUNK) for tensor in sequences), strict=True)
         for start, *chunk in reversed(list(chunks)):
             dy_c, x_c, delta_c, B_c, C_c, dx_c, ddelta_c, dB_c, dC_c = chunk
             decay, states, dstates, products = buffers[:, : len(x_c)].unbind(0)
             u = x_c * delta_c
-            _states(u, delta_c, rates, B_c, start, decay, states)
+            _coefficients(u, delta_c, rates, B_c, decay, states)
+            _states(start, steps[: len(x_c)])
             torch.matmul(dy_c.unsqueeze(-2), states.mT, out=dC_c.unsqueeze(-2))
             torch.mul(dy_c.unsqueeze(-2), C_c.unsqueeze(-1), out=dstates)
-            dh = _reverse(decay, dstates, dh)
+            dh = _reverse(dh, decays[: len(x_c)], gradients_of_states[: len(x_c)])
             du = torch.matmul(B_c.unsqueeze(-2), dstates).squeeze(-2)
             torch.matmul(u.unsqueeze(-2), dstates.mT, out=dB_c.unsqueeze(-2))
             torch.mul(du, delta_c, out=dx_c).addcmul_(dy_c, D)
@@ -105,12 +116,11 @@ def _scan_backward(dy: Tensor, dend: Tensor, inputs: list[Tensor], starts: Tenso
         return [dx, ddelta, dA, dB, dC, dD, dh.mT.contiguous()]
 
 
-def _reverse(decay: Tensor, dstates: Tensor, dh: Tensor) -> Tensor:
+def _reverse(dh: Tensor, decays: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     """Add to every state's gradient what comes from the state after it; gives that of the state before the chunk."""
-    decays, gradients = decay.unbind(0), dstates.unbind(0)
     dh = gradients[-1].add_(dh)
-    for decay_t, gradient in zip(reversed(decays[1:]), reversed(gradients[:-1]), strict=True):
-        dh = gradient.addcmul_(decay_t, dh)
+    for decay, gradient in zip(reversed(decays[1:]), reversed(gradients[:-1]), strict=True):
+        dh = gradient.addcmul_(decay, dh)
     return decays[0] * dh
 
 
