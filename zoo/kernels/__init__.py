@@ -7,12 +7,17 @@ import importlib
 import pkgutil
 
 from zoo.kernels.add_rms_norm import add_rms_norm
+from zoo.kernels.causal_conv1d import causal_conv1d
 from zoo.kernels.op import Op, Status, status_of, use
 from zoo.kernels.rms_norm import rms_norm
 from zoo.kernels.rope import rope
+from zoo.kernels.selective_scan import selective_scan
+from zoo.kernels.ssd_scan import ssd_scan
 from zoo.kernels.swiglu import swiglu
 
-__all__ = ["add_rms_norm", "ops", "rms_norm", "rope", "status", "swiglu", "use"]
+__all__ = [
+    "add_rms_norm", "causal_conv1d", "ops", "rms_norm", "rope", "selective_scan", "ssd_scan", "status", "swiglu", "use",
+]  # fmt: skip
 
 
 def ops() -> list[Op]:

@@ -1,0 +1,319 @@
+"""Mamba and Mamba-2 are the published networks: their numbers, their checkpoints, their start, their memory."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from laws import build, differ, perturbed
+from safetensors.torch import load_file, save_file
+from torch.utils._pytree import tree_leaves, tree_map
+
+import zoo
+from zoo.architectures.mamba import ARCHITECTURE as MAMBA
+from zoo.architectures.mamba import MambaConfig
+from zoo.architectures.mamba2 import ARCHITECTURE as MAMBA2
+from zoo.architectures.mamba2 import Mamba2Config
+from zoo.convert import foreign_tensors
+
+each_mamba = pytest.mark.parametrize("architecture", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
+
+TEXT = {"vocab_size": 101, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}
+BIASES = {"use_bias": True, "use_conv_bias": False, "tie_word_embeddings": False}
+PAIRS = {
+    # a name for the case: transformers' config and class
+    "mamba": ("Mamba", SMALL),
+    "mamba untied, with biases": ("Mamba", {**SMALL, **BIASES, "time_step_rank": 5, "conv_kernel": 3, "expand": 3}),
+    "mamba2": ("Mamba2", {**SMALL, "head_dim": 16, "num_heads": 4, "n_groups": 1, "tie_word_embeddings": True}),
+    "mamba2 untied, with biases": ("Mamba2", {**SMALL, **BIASES, "head_dim": 8, "num_heads": 8, "n_groups": 4}),
+}
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=str)
+def pair(request, tmp_path_factory):
+    """A network of transformers with weights in which nothing is zero or one any more, its folder, and ours."""
+    family, options = PAIRS[request.param]
+    theirs, folder = built(family, options), tmp_path_factory.mktemp("peer")
+    theirs.save_pretrained(folder)
+    return theirs, folder, zoo.create(f"local-dir:{folder}").eval()
+
+
+def built(family, options):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**TEXT, **options)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * parameter.std().nan_to_num(1).clamp(min=0.1) * torch.randn_like(parameter)
+    return model
+
+
+def texts(batch=2, seq=85):
+    return torch.randint(1, TEXT["vocab_size"], (batch, seq), generator=torch.Generator().manual_seed(1))
+
+
+def largest_difference(value, truth):
+    return ((value - truth).abs().max() / truth.abs().max()).item()
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_logits_are_the_peer_s(pair):
+    theirs, _, ours = pair
+    assert largest_difference(ours(texts()), theirs(texts()).logits) < 2e-5
+
+
+@pytest.mark.peers
+def test_gradients_are_the_peer_s(pair):
+    theirs, _, ours = pair
+    for model in (ours, theirs):
+        model.zero_grad()
+        output = model(texts())
+        logits = output if model is ours else output.logits
+        F.cross_entropy(logits.flatten(0, 1), texts().roll(-1, 1).flatten()).backward()
+    holder = zoo.create(ours.config)
+    holder.load_state_dict({name: parameter.grad for name, parameter in ours.named_parameters()})
+    found = foreign_tensors(holder, "transformers")  # the gradients went the way of the weights
+    expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    assert found.keys() == expected.keys()
+    error = sum((found[name] - gradient).square().sum() for name, gradient in expected.items()).sqrt()
+    assert error / sum(gradient.square().sum() for gradient in expected.values()).sqrt() < 1e-4
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_greedy_texts_are_the_peer_s_token_for_token(pair):
+    theirs, _, ours = pair
+    expected = theirs.generate(texts(3, 9), max_new_tokens=30, do_sample=False)
+    assert torch.equal(ours.generate(texts(3, 9), 30), expected)
+
+
+@pytest.mark.peers
+def test_export_returns_the_same_keys_and_bits(pair, tmp_path):
+    _, folder, ours = pair
+    stored = load_file(folder / "model.safetensors")
+    written = load_file(zoo.export_weights(ours, tmp_path / "out.safetensors", format="transformers"))
+    assert written.keys() == stored.keys()
+    assert all(written[name].dtype == t.dtype and torch.equal(written[name], t) for name, t in stored.items())
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_the_authors_names_are_known_with_and_without_the_tied_head(pair, tmp_path):
+    _, folder, ours = pair
+    name, embedding = ours.provenance.preset, "backbone.embedding.weight"
+    original = {
+        key.replace("embeddings", "embedding"): tensor
+        for key, tensor in load_file(folder / "model.safetensors").items()
+    }
+    for extra in ({}, {"lm_head.weight": original.get("lm_head.weight", original[embedding]).clone()}):
+        save_file(original | extra, tmp_path / "model.safetensors")
+        model = zoo.create(name, weights=tmp_path / "model.safetensors", **vars(ours.config)).eval()
+        assert torch.equal(model(texts()), ours(texts()))
+        written = foreign_tensors(model, "state_spaces")
+        assert written.keys() == original.keys()
+        assert all(torch.equal(written[key], tensor) for key, tensor in original.items())
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("record", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
+def test_every_preset_has_the_peer_s_tensors(record):
+    transformers = pytest.importorskip("transformers")
+    for name, config in record.presets.items():
+        sizes = {"vocab_size": config.vocab_size, "hidden_size": config.dim, "num_hidden_layers": config.depth}
+        sizes |= {"state_size": config.state_dim, "tie_word_embeddings": True}
+        if record is MAMBA2:
+            sizes |= {"n_groups": 1, "num_heads": config.expand * config.dim // 64}
+        family = "Mamba2" if record is MAMBA2 else "Mamba"
+        with torch.device("meta"):
+            theirs = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**sizes))
+            theirs.tie_weights()
+        assert sum(parameter.numel() for parameter in theirs.parameters()) == record.params[name]
+        expected = {key: tensor.shape for key, tensor in theirs.named_parameters()}
+        ours = foreign_tensors(zoo.create(name, device="meta"), "transformers")
+        assert {key: tensor.shape for key, tensor in ours.items()} == expected
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("Mamba", {"hidden_act": "relu"}, "hidden_act is 'relu', and this architecture knows only 'silu'"),
+        ("Mamba2", {"time_step_limit": [0.0, 0.1]}, r"time_step_limit is \[0.0, 0.1\]"),
+        ("Mamba2", {"num_heads": 5}, "num_heads is 5, and this architecture knows only 4"),
+        ("Mamba2", {"head_dim": "wide"}, "head_dim"),
+    ],
+    ids=str,
+)
+def test_a_config_that_ours_cannot_be_is_refused(tmp_path, family, change, message):
+    built(family, PAIRS[family.lower()][1]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        zoo.create(f"local-dir:{tmp_path}")
+
+
+@each_mamba
+@torch.no_grad()
+@pytest.mark.parametrize("cut", [1, 2, 3, 40, 64, 84])
+def test_a_text_in_two_parts_is_the_whole(architecture, cut):
+    model, tokens = perturbed(architecture), torch.randint(64, (2, 85))
+    first, state = model(tokens[:, :cut], model.new_state(85))
+    second, _ = model(tokens[:, cut:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), model(tokens), rtol=1e-4, atol=1e-5)
+
+
+@each_mamba
+@torch.no_grad()
+def test_a_step_for_each_token_is_the_whole(architecture):
+    model, tokens = perturbed(architecture), torch.randint(64, (2, 85))
+    logits, state = model(tokens), model.new_state(85)
+    for position, token in enumerate(tokens.split(1, dim=1)):
+        last, state = model.step(token, state)
+        torch.testing.assert_close(last, logits[:, position], rtol=1e-4, atol=1e-5)
+
+
+@each_mamba
+def test_gradients_go_through_a_carried_state(architecture):
+    model, tokens = perturbed(architecture), torch.randint(64, (2, 40))
+    gradients = []
+    for cut in (None, 23):
+        model.zero_grad()
+        if cut is None:
+            logits = model(tokens)
+        else:
+            first, state = model(tokens[:, :cut], model.new_state(40))
+            logits = torch.cat([first, model(tokens[:, cut:], state)[0]], 1)
+        logits[:, -1].square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4)
+
+
+@each_mamba
+@torch.no_grad()
+def test_a_state_is_of_one_size_and_is_not_changed_by_reading_on(architecture):
+    model, tokens = perturbed(architecture), torch.randint(64, (2, 60))
+    _, state = model.step(tokens[:, :1], model.new_state(60))
+    before = tree_map(torch.clone, state)
+    _, later = model.step(tokens[:, 1:], state)
+    assert [leaf.shape for leaf in tree_leaves(later)] == [leaf.shape for leaf in tree_leaves(before)]
+    assert all(torch.equal(*pair) for pair in zip(tree_leaves(state), tree_leaves(before), strict=True))
+
+
+@each_mamba
+@torch.no_grad()
+def test_the_stream_and_the_states_of_a_half_precision_model_are_float32(architecture):
+    model = perturbed(architecture).bfloat16()
+    seen = []
+    model.blocks[1].register_forward_hook(lambda _module, _inputs, output: seen.append(output[0].dtype))
+    logits, state = model(torch.randint(64, (1, 9)), model.new_state(9))
+    assert seen == [torch.float32]
+    assert logits.dtype == torch.bfloat16
+    assert {memory[1].dtype for memory in state} == {torch.float32}
+
+
+@each_mamba
+@torch.no_grad()
+def test_a_float64_model_computes_in_float64_throughout(architecture):
+    model, tokens = perturbed(architecture).double(), torch.randint(64, (2, 70))
+    logits = model(tokens)
+    first, state = model(tokens[:, :33], model.new_state(70))
+    assert {leaf.dtype for leaf in tree_leaves((first, state))} == {torch.float64}
+    second, _ = model(tokens[:, 33:], state)
+    assert largest_difference(torch.cat([first, second], 1), logits) < 1e-13
+
+
+@each_mamba
+@pytest.mark.parametrize("shape", [(5,), (2, 0)], ids=str)
+def test_tokens_of_another_shape_are_refused(architecture, shape):
+    with pytest.raises(ValueError, match=r"tokens must be .batch, seq. with seq at least 1, got shape"):
+        build(architecture)(torch.zeros(shape, dtype=torch.long))
+
+
+@each_mamba
+def test_decay_spares_what_the_authors_spare(architecture):
+    model = build(architecture)
+    spared = {
+        f"{name}.{tensor}"
+        for name, module in model.named_modules()
+        for tensor in getattr(module, "no_weight_decay", ())
+    }
+    assert {"blocks.0.mixer.A_log", "blocks.1.mixer.D"} <= spared
+    assert spared <= {name for name, _ in model.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def wide_models():
+    mamba = MambaConfig(vocab_size=500, dim=96, depth=4, dt_rank=6, bias=True, tie_embeddings=False)
+    mamba2 = Mamba2Config(vocab_size=500, dim=96, depth=4, state_dim=16, head_dim=2, bias=True, tie_embeddings=False)
+    return {"mamba": build(MAMBA, mamba), "mamba2": build(MAMBA2, mamba2)}
+
+
+@each_mamba
+def test_weights_start_as_the_authors_draw_them(architecture, wide_models):
+    model = wide_models[architecture.name]
+    mixer = model.blocks[2].mixer
+    assert model.embed.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    fan_in = mixer.proj.in_features
+    assert mixer.up.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 96), rel=0.02)
+    assert mixer.proj.weight.std().item() == pytest.approx(1 / math.sqrt(3 * fan_in * 4), rel=0.02)
+    assert mixer.conv.weight.abs().max() <= 0.5
+    assert not mixer.up.bias.any()
+    assert not mixer.proj.bias.any()
+    assert (mixer.D == 1).all()
+    assert (model.norm.weight == 1).all()
+
+
+@each_mamba
+def test_time_steps_start_evenly_on_a_logarithmic_scale(architecture, wide_models):
+    mixer = wide_models[architecture.name].blocks[0].mixer
+    bias = mixer.delta.bias if architecture is MAMBA else mixer.delta_bias
+    delta = F.softplus(bias)
+    assert 0.00099 < delta.min() < 0.002
+    assert 0.05 < delta.max() < 0.101
+    assert delta.log().mean().item() == pytest.approx((math.log(0.001) + math.log(0.1)) / 2, abs=0.4)
+
+
+def test_mamba_s_decays_start_at_whole_numbers_and_mamba2_s_between_1_and_16(wide_models):
+    rates = wide_models["mamba"].blocks[0].mixer.A_log.exp()
+    torch.testing.assert_close(rates, torch.arange(1.0, 17).expand_as(rates))
+    rates = wide_models["mamba2"].blocks[0].mixer.A_log.exp()
+    assert 1 <= rates.min() < 2.5
+    assert 14.5 < rates.max() <= 16
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes", "message"),
+    [
+        (MambaConfig, {"state_dim": 0}, "state_dim 0 is below 1"),
+        (Mamba2Config, {"conv_width": 0}, "conv_width 0 is below 1"),
+        (Mamba2Config, {"head_dim": 100}, "expand x dim 1536 is not divisible by head_dim 100"),
+        (Mamba2Config, {"groups": 5}, "the 24 heads are not divisible by groups 5"),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit_are_refused(config, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**sizes)
+
+
+def test_heads_of_a_group_share_what_they_read_and_others_do_not():
+    """Mamba-2's first group of heads does not see the second group's B."""
+    model = perturbed(MAMBA2)
+    mixer = model.blocks[0].mixer
+    channels, shared = mixer.parts[0], mixer.parts[1]
+    x = torch.randn(1, 6, 16)
+    gated = []
+    mixer.norm.register_forward_pre_hook(lambda _module, inputs: gated.append(inputs[0]))
+    mixer(x)
+    with torch.no_grad():
+        second = slice(2 * channels + shared // 2, 2 * channels + shared)  # of the projection: gate, x, B, C, delta
+        mixer.up.weight[second] += 1
+    mixer(x)
+    first_half, second_half = zip(*(y.chunk(2, -1) for y in gated), strict=True)
+    assert torch.equal(*first_half)
+    assert differ(*second_half)

@@ -1,0 +1,30 @@
+"""Causal depthwise convolution, then SiLU: y_t = silu(bias + Σ_k weight_k x_{t - width + 1 + k}), 0 <= k < width.
+
+Source: Gu and Dao, 2023, "Mamba: linear-time sequence modeling with selective state spaces", figure 3.
+"""
+
+from torch import Tensor
+
+from zoo.kernels.causal_conv1d.reference import causal_conv1d as reference
+from zoo.kernels.op import Op
+
+
+def causal_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mix every channel's last `width` inputs, and apply SiLU.
+
+    Args:
+        x: (batch, seq, channels).
+        weight: (channels, width); the last column weighs the present.
+        bias: (channels,).
+        state: (batch, width - 1, channels), the inputs before the first one; zeros when not given.
+
+    Returns:
+        (batch, seq, channels) in x's dtype, summed in float32 at least, and the last width - 1 inputs as the state for
+        what follows. They are inputs as they were, so they keep x's dtype.
+    """
+    return OP(x, weight, bias, state)
+
+
+OP = Op(name="causal_conv1d", reference=reference)

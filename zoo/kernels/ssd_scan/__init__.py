@@ -1,0 +1,48 @@
+"""State-space dual scan: a linear recurrence over matrices, whose decay is one number per head and step.
+
+    h_t = exp(delta_t A) h_{t-1} + delta_t x_t B_tᵀ
+    y_t = h_t C_t + D x_t
+
+Source: Dao and Gu, 2024, "Transformers are SSMs: generalized models and efficient algorithms through structured state
+space duality", section 6 and listing 1.
+
+The chunked form is the paper's block decomposition with its exponents summed in float64: in float32 outputs, final
+states and gradients are within 1e-6 of a float64 recurrence, relative to their largest value, for 4096 steps.
+"""
+
+from torch import Tensor
+
+from zoo.kernels.op import Op
+from zoo.kernels.ssd_scan.chunked import ssd_scan as chunked
+from zoo.kernels.ssd_scan.reference import ssd_scan as reference
+
+
+def ssd_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run every head's recurrence over a sequence of at least one step.
+
+    Args:
+        x: (batch, seq, heads, head_dim).
+        delta: (batch, seq, heads), positive: how much time passes at a step.
+        A: (heads,), negative: how fast the state decays.
+        B: (batch, seq, groups, state_dim), how the input enters the state; consecutive heads share a group, and groups
+            divides heads.
+        C: (batch, seq, groups, state_dim), how the state is read.
+        D: (heads,), what of the input passes by the state.
+        state: (batch, heads, head_dim, state_dim), what an earlier part of the sequence left; zeros when not given.
+
+    Returns:
+        (batch, seq, heads, head_dim) in x's dtype, and the state after the last step, (batch, heads, head_dim,
+        state_dim) in float32, as all of it is computed; for float64 inputs both are float64.
+    """
+    return OP(x, delta, A, B, C, D, state)
+
+
+OP = Op(name="ssd_scan", reference=reference, chunked=chunked)
