@@ -10,21 +10,28 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers import compare, save  # noqa: E402 - it lies beside this folder, in none that is installed
+from benchmarks import language  # noqa: E402 - it lies beside this folder, in none that is installed
+from benchmarks.peers import compare, save  # noqa: E402 - likewise
 
 
 def main() -> None:
     """Parse and call."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vs", choices=("torchvision", "timm"), required=True, help="the library")
+    parser.add_argument("--vs", choices=("torchvision", "timm", "transformers"), required=True, help="the library")
     parser.add_argument("--only", default="", help="presets whose name contains this; nothing is written then")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each comparison")
     given = parser.parse_args()
     rows = []
-    print(f"{'PRESET':<20}{'MODE':<12}{'RATIO':>7}{'CONTROL':>9}{'OURS':>12}")  # noqa: T201 - the script's answer
-    for row in compare(given.vs, given.only, given.seconds):
+    print(f"{'PRESET':<20}{'MODE':<24}{'RATIO':>8}{'CONTROL':>9}{'OURS':>12}  PEER")  # noqa: T201 - the script's answer
+    pairs = (
+        language.compare(given.only, given.seconds)
+        if given.vs == "transformers"
+        else compare(given.vs, given.only, given.seconds)
+    )
+    for row in pairs:
         rows.append(row)
-        print(f"{row.preset:<20}{row.mode:<12}{row.ratio:>7.3f}{row.control:>9.3f}{row.ours_ms:>9.1f} ms", flush=True)  # noqa: T201
+        line = f"{row.preset:<20}{row.mode:<24}{row.ratio:>8.4f}{row.control:>9.3f}{row.ours_ms:>9.1f} ms  {row.peer}"
+        print(line, flush=True)  # noqa: T201
     if not given.only:
         save(rows, ROOT / "benchmarks" / f"{given.vs}.json")
 

@@ -24,8 +24,7 @@ THEIRS = OLD | {
     "type_vocab_size": "num_segments", "hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attn_dropout",
     "layer_norm_eps": "norm_eps",
 }  # fmt: skip
-KINDS = {
-    # a name for the case: transformers' class, its arguments, and what ours is asked for besides
+KINDS = {  # a name for the case: transformers' class, its arguments, and what ours is asked for besides
     "words": ("BertForMaskedLM", {}, {}),
     "classes": ("BertForSequenceClassification", {}, {}),
     "encoder": ("BertModel", {"add_pooling_layer": False}, {}),
@@ -215,9 +214,10 @@ def test_any_file_gives_its_encoder_alone_or_under_a_new_classifier(tmp_path, na
 def test_labels_say_how_many_classes_there_are(tmp_path, config, num_classes):
     _, folder = saved(tmp_path, "BertForSequenceClassification")
     stored = load_file(folder / "model.safetensors")
-    stored |= {name: stored[name][:num_classes].clone() for name in ("classifier.weight", "classifier.bias")}
-    ours = zoo.create(rewritten(folder, tmp_path, stored, **config))
-    assert ours.config.num_classes == num_classes
+    cut = {name: stored[name][:num_classes].clone() for name in ("classifier.weight", "classifier.bias")}
+    found = zoo.create(rewritten(folder, tmp_path, stored | cut, **config))
+    labels = ("no", "yes", "perhaps") if num_classes == 3 else ()
+    assert (found.config.num_classes, found.provenance.labels) == (num_classes, labels)
 
 
 @pytest.mark.peers

@@ -160,7 +160,7 @@ def _from_folder(folder: Path, load: bool, verify: bool) -> _Start:
         files = read_tokenizer(folder)
         provenance = dataclasses.replace(
             provenance_of_config(foreign.architecture, foreign.config),
-            files=files, tokenizer=TOKENIZER if files else None,
+            labels=foreign.labels, files=files, tokenizer=TOKENIZER if files else None,
         )  # fmt: skip
         return _Start(foreign.architecture, foreign.config, provenance, foreign.tensors, from_file=True)
     saved, tensors = open_folder(folder, verify) if load else (read_folder(folder), None)

@@ -24,6 +24,8 @@ class Foreign(NamedTuple):
 
     architecture: Architecture
     config: Any
+    labels: tuple[str, ...]
+    """The names of the classes, where the folder gives some."""
     tensors: dict[str, Stored] | None
 
 
@@ -54,7 +56,17 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
         config = build(architecture.config, reader(theirs), "its config")
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    return Foreign(architecture, config, read_tensors(folder, links=True) if load else None)
+    tensors = read_tensors(folder, links=True) if load else None
+    return Foreign(architecture, config, _labels(theirs, getattr(config, "num_classes", None)), tensors)
+
+
+def _labels(theirs: Mapping[str, Any], num_classes: int | None) -> tuple[str, ...]:
+    """The names of a classifier's classes; those that transformers makes up itself are none."""
+    names = theirs.get("id2label")
+    if num_classes is None or not isinstance(names, Mapping) or len(names) != num_classes:
+        return ()
+    found = tuple(str(names.get(str(index))) for index in range(num_classes))
+    return () if found == tuple(f"LABEL_{index}" for index in range(num_classes)) else found
 
 
 def _readers() -> dict[str, tuple[str, Reader]]:

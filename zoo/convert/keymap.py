@@ -29,7 +29,9 @@ class Layout:
     """Our tensor -> for each of its rows, which row it is of theirs."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """A tensor of theirs -> the one of theirs that it repeats where weights are tied. Files may hold both, if they are
-    equal, or either; written is the latter alone, as their present release does."""
+    equal, or either."""
+    writes_copies: bool = False
+    """Whether their present release writes both, or the latter alone."""
     unused: tuple[str, ...] = ()
     """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
     respelt: tuple[tuple[str, str], ...] = ()
@@ -145,6 +147,8 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
         if name in layout.transposed:
             tensor = tensor.T
         written |= zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,), strict=True)
+    if layout.writes_copies:
+        written |= {copy: written[original] for copy, original in layout.copies.items()}
     return written
 
 

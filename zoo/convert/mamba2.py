@@ -21,16 +21,17 @@ def transformers(config: Mamba2Config) -> Layout:
 
 def state_spaces(config: Mamba2Config) -> Layout:
     """The same but for the embedding's name, which transformers understands too: this one serves to write."""
-    return _layout(config, "backbone.embedding")
+    return _layout(config, "backbone.embedding", writes_copies=True)
 
 
-def _layout(config: Mamba2Config, embedding: str) -> Layout:
+def _layout(config: Mamba2Config, embedding: str, *, writes_copies: bool = False) -> Layout:
     renamed = {"embed": embedding, "norm": "backbone.norm_f", "head": "lm_head"}
     for block in range(config.depth):
         renamed |= {f"blocks.{block}.{ours}": f"backbone.layers.{block}.{theirs}" for ours, theirs in LAYER.items()}
     return Layout(
         renamed=renamed,
         copies={"lm_head.weight": f"{embedding}.weight"} if config.tie_embeddings else {},
+        writes_copies=writes_copies,
         respelt=((r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."), (r"^backbone\.embeddings?\.", f"{embedding}.")),
     )
 

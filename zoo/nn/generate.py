@@ -131,7 +131,7 @@ def stream(
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     unread, token, seen = tokens[:, :shortest], tokens[:, 0], None
     for position in range(shortest, longest + max_new_tokens):
-        with _evaluating(model):
+        with evaluating(model):
             logits, state = model.step(unread, state)
         if sampling.repetition_penalty != 1:
             seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
@@ -216,7 +216,7 @@ def _shortest(tokens: Tensor, lengths: Tensor | None, max_new_tokens: int) -> in
 
 
 @contextmanager
-def _evaluating(model: Decoder) -> Iterator[None]:
+def evaluating(model: Decoder) -> Iterator[None]:
     """Eval mode, and back to exactly the modes that the submodules had."""
     training = [module for module in model.modules() if module.training] if model.training else []
     for module in training:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from zoo.nn.generate import LIKELIEST, KVCache, _evaluating
+from zoo.nn.generate import LIKELIEST, KVCache, evaluating
 from zoo.nn.generate import stream as continue_texts
 from zoo.nn.sampling import Sampling
 
@@ -121,7 +121,7 @@ def stream(
         stop_tokens: what ends a text; one that has ended repeats it.
         generator: where chance comes from.
     """
-    with _evaluating(model):  # pyright: ignore[reportArgumentType] - it asks for no more than `modules`
+    with evaluating(model):  # pyright: ignore[reportArgumentType] - it asks for no more than `modules`
         state = model.new_state(max_new_tokens, source, source_mask)
     return continue_texts(
         model,  # pyright: ignore[reportArgumentType] - with a state given, it makes none
@@ -225,7 +225,7 @@ def beam_search(
     scores = torch.zeros(batch, num_beams, device=source.device)
     scores[:, 1:] = -torch.inf  # all beams begin alike, so that only one of them may go on
     found = _Found(texts[:, 0].clone(), scores.new_full((batch,), -torch.inf), torch.zeros_like(row[:, 0]))
-    with _evaluating(model):  # pyright: ignore[reportArgumentType] - as in `stream`
+    with evaluating(model):  # pyright: ignore[reportArgumentType] - as in `stream`
         state = model.new_state(max_new_tokens, source, source_mask)
         state = select(state, row.expand(-1, num_beams).flatten())  # beam k of text i is row i * num_beams + k
         unread = source.new_full((batch * num_beams, 1), model.config.start_token)
