@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from laws import perturbed
 from torch import nn
 
+from zoo.registry import ARCHITECTURES
 from zoo.training.data import Spec
 from zoo.training.objectives.causal_lm import CausalLM, CausalLMConfig
 
@@ -106,3 +108,34 @@ def test_label_smoothing_mixes_in_all_tokens():
 def test_smoothing_that_leaves_nothing_is_refused():
     with pytest.raises(ValueError, match=r"label_smoothing 1.0 is not in \[0, 1\)"):
         CausalLMConfig(label_smoothing=1.0)
+
+
+def gradients_of_inputs(name, truncate):
+    """The loss of a text's last four tokens, and how much each of its twelve inputs matters to it."""
+    model = perturbed(ARCHITECTURES.find(name))
+    tokens = model.example_inputs(2)["tokens"][:, :12]
+    read = []
+    model.embed.register_forward_hook(lambda _, __, output: read.append(output) or output.retain_grad())
+    target = tokens.roll(-1, 1).masked_fill(torch.arange(12) < 8, -100)
+    total, count = loss_of(objective(truncate=truncate), {"model": model}, {"tokens": tokens, "target": target})
+    total.backward()
+    weights = [torch.zeros_like(piece) if piece.grad is None else piece.grad for piece in read]
+    return total.item(), count, torch.cat(weights, dim=1).abs().sum((0, 2))
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "mamba", "mamba2"])
+def test_a_gradient_that_is_truncated_passes_no_further_back_while_the_state_is_carried_on(name):
+    whole, cut, longer = (gradients_of_inputs(name, truncate) for truncate in (None, 4, 12))
+    assert whole[:2] == pytest.approx(cut[:2], rel=1e-5)  # the state is that of the whole text
+    assert whole[:2] == pytest.approx(longer[:2], rel=1e-5)
+    torch.testing.assert_close(longer[2], whole[2], rtol=1e-4, atol=1e-6)
+    assert (whole[2][:8] > 0).all()
+    assert not cut[2][:8].any()
+    assert (cut[2][8:] > 0).all()
+
+
+def test_what_has_no_state_cannot_be_truncated():
+    with pytest.raises(ValueError, match=r"truncate is for models with a state, such as lstm; leave it out for GPT2"):
+        gradients_of_inputs("gpt2", 4)
+    with pytest.raises(ValueError, match="truncate 0 is below 1"):
+        CausalLMConfig(truncate=0)

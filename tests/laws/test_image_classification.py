@@ -104,3 +104,10 @@ def test_a_stage_is_the_same_layer_for_small_and_odd_images(architecture):
     for odd in (side, side + 1, side + 3, side + 9):
         maps = zoo.features(model, large[..., :odd, :odd], stages=asked)
         assert [found.shape[1] for found in maps] == expected
+
+
+def test_what_is_no_image_backbone_has_no_feature_maps():
+    with pytest.raises(ValueError, match="MLP is no image backbone"):
+        zoo.features(zoo.create("mlp"), torch.randn(2, 64))
+    with pytest.raises(TypeError, match=r"a sequence of numbers such as \(1, 2\), got 2"):
+        zoo.features(zoo.create("resnet20"), torch.randn(2, 3, 32, 32), stages=2)

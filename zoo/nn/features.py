@@ -33,6 +33,8 @@ def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 
     if not isinstance(stages, Sequence):
         raise TypeError(f"stages must be a sequence of numbers such as (1, 2), got {stages!r}")
     model = getattr(model, "_orig_mod", model)  # hooks do not run within what torch.compile has made
+    if not hasattr(model, "forward_features"):
+        raise ValueError(f"{type(model).__name__} is no image backbone: it has no forward_features")
     seen = _outputs(model, image)
     if hasattr(model, "blocks"):
         to_maps: Any = model.to_maps
