@@ -7,7 +7,6 @@ grows with the square of the length, so ours is compared with a plain loop over 
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from benchmarks.peers import Row
+from benchmarks.peers import Row, times_of
 
 SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     # ours: the peer's family and its config
@@ -35,7 +34,7 @@ def compare(pattern: str, seconds: float) -> Iterator[Row]:
 
     Args:
         pattern: only models whose name contains it.
-        seconds: how long each comparison may take, but for three rounds at the least.
+        seconds: how long each comparison may take, but for four rounds at the least.
     """
     for name in SIZES:
         if pattern in name:
@@ -108,18 +107,8 @@ def _write(model: Any, prompt: Tensor) -> None:
 
 
 def _row(name: str, peer: str, mode: str, steps: list[Callable[[], None]], seconds: float) -> Row:
-    """Ours, theirs and ours again in turn; the first of more than three rounds does not count."""
-    rounds: list[tuple[float, ...]] = []
-    end = time.monotonic() + seconds
-    while len(rounds) < 3 or (time.monotonic() < end and len(rounds) < 60):
-        taken = [0.0] * len(steps)
-        for position in range(len(steps)):
-            index = (position + len(rounds)) % len(steps)
-            start = time.perf_counter()
-            steps[index]()
-            taken[index] = time.perf_counter() - start
-        rounds.append(tuple(taken))
-    counted = rounds[1:] if len(rounds) > 3 else rounds
+    """Ours, theirs and ours again in turn."""
+    counted = times_of(steps, seconds, least=4)
     return Row(
         preset=name,
         peer=peer,

@@ -81,7 +81,7 @@ def compare(library: str, pattern: str, seconds: float) -> Iterator[Row]:
         image = torch.randn(BATCH, 3, *shape)
         for mode, step in (("inference", _infer), ("training", _train)):
             models = [model.train(mode == "training") for model in (ours, theirs, again)]
-            times = _times([_bound(step, model, image) for model in models], seconds)
+            times = times_of([_bound(step, model, image) for model in models], seconds)
             yield Row(
                 preset=preset,
                 peer=f"{source}/{name}",
@@ -123,11 +123,11 @@ def _train(model: nn.Module, image: torch.Tensor) -> None:
             parameter.grad = None
 
 
-def _times(steps: list[Callable[[], None]], seconds: float) -> list[tuple[float, ...]]:
+def times_of(steps: list[Callable[[], None]], seconds: float, least: int = 6) -> list[tuple[float, ...]]:
     """Seconds of each step, round by round, after a first one that does not count; the order changes."""
     rounds: list[tuple[float, ...]] = []
     end = time.monotonic() + seconds
-    while len(rounds) < 6 or (time.monotonic() < end and len(rounds) < 60):
+    while len(rounds) < least or (time.monotonic() < end and len(rounds) < 60):
         taken = [0.0] * len(steps)
         for position in range(len(steps)):
             index = (position + len(rounds)) % len(steps)

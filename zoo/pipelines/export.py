@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from zoo import kernels
 from zoo.storage import staged_file
 from zoo.weights import provenance_of
 
@@ -87,7 +88,12 @@ def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) 
 def _program(model: nn.Module, image_size: int | None) -> ExportedProgram:
     inputs = inputs_of(model, 2, image_size)
     shapes = {name: {0: Dim("batch")} for name in inputs}
-    return torch.export.export(model, (), inputs, dynamic_shapes=shapes)
+    with (
+        _quiet(),
+        torch.no_grad(),
+        kernels.use("reference"),
+    ):  # operators of our own would need this package where the file runs
+        return torch.export.export(model, (), inputs, dynamic_shapes=shapes)
 
 
 def _write(program: ExportedProgram, path: Path, format: Format) -> None:
