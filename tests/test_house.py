@@ -35,7 +35,7 @@ LAZY = {"torchvision", "sklearn", "matplotlib", "torchmetrics", "tensorboard", "
 BASES = {
     "nn.Module", "Protocol", "NamedTuple", "Objective", "torch.autograd.Function", "Generic", "Sequence",
     "types.ModuleType", "yaml.SafeLoader", "yaml.SafeDumper", "typer.core.TyperGroup", "StrEnum",
-    "HoldOut", "ImageOptions", "Bundled",  # the options that several data sets share
+    "HoldOut", "ImageOptions", "Bundled", "Drawn",  # the options that several data sets share
 }  # fmt: skip
 ERROR = re.compile(r"(Error|Exception|SystemExit|Interrupted|DamagedFile|UnknownName|Warning)$")
 

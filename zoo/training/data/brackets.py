@@ -18,71 +18,50 @@ import torch
 from torch import Tensor
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.random import generator
+from zoo.training.data.drawn import Drawn, check_positive, drawn
 
 PAD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brackets:
-    """How long the rows are, of what, and how many."""
+class Brackets(Drawn):
+    """How long the rows are, and of what."""
 
     kinds: int = 2
     """Kinds of brackets."""
     min_pairs: int = 2
     """The fewest pairs in a row; all numbers are equally frequent."""
     max_pairs: int = 12
-    samples: int = 8_192
-    """Rows in one pass over the training part; while training they are drawn anew each time."""
-    held_out: int = 1_024
-    """Rows in each of the other two parts."""
-    subset_seed: int = 0
-    """Draws the rows that are evaluated."""
 
     def __post_init__(self) -> None:
         """Refuse rows that cannot be."""
+        super().__post_init__()
+        check_positive(self, "kinds")
         if not 1 <= self.min_pairs <= self.max_pairs:
             raise ValueError(f"min_pairs {self.min_pairs} is not in [1, {self.max_pairs}], the max_pairs")
-        for name in ("kinds", "samples", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One part; a row is drawn when it is fetched."""
+def rows(options: Brackets, _: str, rngs: Sequence[np.random.Generator]) -> dict[str, Tensor]:
+    """Rows, and whether they are balanced.
 
-    name: str
-    length: int
-    options: Brackets
-
-    def __len__(self) -> int:
-        return self.length
-
-    def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
-        """Rows, and whether they are balanced; without `rngs`, an index always gives the same row.
-
-        Returns:
-            `tokens` (batch, 2 * max_pairs) int64, padded by 0; `mask`, False there; `target` (batch,) int64, 1 for
-            balanced ones.
-        """
-        options = self.options
-        if rngs is None:
-            rngs = [generator(options.subset_seed, f"brackets/{self.name}", int(index)) for index in indices]
-        tokens = np.full((len(rngs), 2 * options.max_pairs), PAD)
-        target = np.empty(len(rngs), dtype=np.int64)
-        for place, (row, rng) in enumerate(zip(tokens, rngs, strict=True)):
-            pairs = int(rng.integers(options.min_pairs, options.max_pairs, endpoint=True))
-            row[: 2 * pairs] = balanced(rng, pairs, options.kinds)
-            target[place] = rng.integers(2)
-            if not target[place]:
-                where = rng.integers(2 * pairs)
-                row[where] = (row[where] - 1 + rng.integers(1, 2 * options.kinds)) % (2 * options.kinds) + 1
-        return {
-            "tokens": torch.from_numpy(tokens),
-            "mask": torch.from_numpy(tokens != PAD),
-            "target": torch.from_numpy(target),
-        }
+    Returns:
+        `tokens` (batch, 2 * max_pairs) int64, padded by 0; `mask`, False there; `target` (batch,) int64, 1 for
+        balanced ones.
+    """
+    tokens = np.full((len(rngs), 2 * options.max_pairs), PAD)
+    target = np.empty(len(rngs), dtype=np.int64)
+    for place, (row, rng) in enumerate(zip(tokens, rngs, strict=True)):
+        pairs = int(rng.integers(options.min_pairs, options.max_pairs, endpoint=True))
+        row[: 2 * pairs] = balanced(rng, pairs, options.kinds)
+        target[place] = rng.integers(2)
+        if not target[place]:
+            where = rng.integers(2 * pairs)
+            row[where] = (row[where] - 1 + rng.integers(1, 2 * options.kinds)) % (2 * options.kinds) + 1
+    return {
+        "tokens": torch.from_numpy(tokens),
+        "mask": torch.from_numpy(tokens != PAD),
+        "target": torch.from_numpy(target),
+    }
 
 
 def balanced(rng: np.random.Generator, pairs: int, kinds: int) -> list[int]:
@@ -102,8 +81,6 @@ def balanced(rng: np.random.Generator, pairs: int, kinds: int) -> list[int]:
 
 def load(options: Brackets) -> Splits:
     """The three parts; short rows may occur in several of them, being few."""
-    lengths = {"train": options.samples, "val": options.held_out, "test": options.held_out}
-    parts = {name: Rows(name=name, length=length, options=options) for name, length in lengths.items()}
     spec = Spec(
         keys=("tokens", "mask", "target"),
         num_classes=2,
@@ -111,7 +88,7 @@ def load(options: Brackets) -> Splits:
         max_seq_len=2 * options.max_pairs,
         labels=("broken", "balanced"),
     )
-    return Splits(spec=spec, train=parts["train"], val=parts["val"], test=parts["test"])
+    return drawn("brackets", options, spec, rows)
 
 
 DATA = DataSet(name="brackets", config=Brackets, load=load)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.random import generator
+from zoo.training.data.drawn import Drawn, check_positive, drawn
 
 BLANK, SIGN, FIRST = range(3)
 """The tokens with a meaning of their own, and the first that is a symbol."""
@@ -27,8 +27,8 @@ IGNORE = -100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copying:
-    """How long the rows are, of what, and how many."""
+class Copying(Drawn):
+    """How long the rows are, and of what."""
 
     selective: bool = False
     """The symbols stand anywhere before the signs."""
@@ -38,63 +38,40 @@ class Copying:
     """Different symbols."""
     gap: int = 48
     """Blanks in a row."""
-    samples: int = 16_384
-    """Rows in one pass over the training part; while training they are drawn anew each time."""
-    held_out: int = 512
-    """Rows in each of the other two parts."""
-    subset_seed: int = 0
-    """Draws the rows that are evaluated."""
 
     def __post_init__(self) -> None:
         """Refuse rows that cannot be."""
-        for name in ("num_symbols", "alphabet", "samples", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1")
+        super().__post_init__()
+        check_positive(self, "num_symbols", "alphabet")
         if self.gap < 0:
             raise ValueError(f"gap {self.gap} is negative")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One part; a row is drawn when it is fetched."""
+def rows(options: Copying, _: str, rngs: Sequence[np.random.Generator]) -> dict[str, Tensor]:
+    """Rows, and what is to be repeated.
 
-    name: str
-    length: int
-    options: Copying
-
-    def __len__(self) -> int:
-        return self.length
-
-    def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
-        """Rows, and what is to be repeated; without `rngs`, an index always gives the same row.
-
-        Returns:
-            `tokens` and `target`, (batch, gap + 2 * num_symbols) int64; the target is -100 but for the signs.
-        """
-        options = self.options
-        if rngs is None:
-            rngs = [generator(options.subset_seed, f"copying/{self.name}", int(index)) for index in indices]
-        count, before = options.num_symbols, options.gap + options.num_symbols
-        tokens = np.full((len(rngs), before + count), BLANK)
-        tokens[:, before:] = SIGN
-        target = np.full_like(tokens, IGNORE)
-        for row, wanted, rng in zip(tokens, target, rngs, strict=True):
-            symbols = rng.integers(0, options.alphabet, count) + FIRST
-            places = np.sort(rng.permutation(before)[:count]) if options.selective else np.arange(count)
-            row[places], wanted[before:] = symbols, symbols
-        return {"tokens": torch.from_numpy(tokens), "target": torch.from_numpy(target)}
+    Returns:
+        `tokens` and `target`, (batch, gap + 2 * num_symbols) int64; the target is -100 but for the signs.
+    """
+    count, before = options.num_symbols, options.gap + options.num_symbols
+    tokens = np.full((len(rngs), before + count), BLANK)
+    tokens[:, before:] = SIGN
+    target = np.full_like(tokens, IGNORE)
+    for row, wanted, rng in zip(tokens, target, rngs, strict=True):
+        symbols = rng.integers(0, options.alphabet, count) + FIRST
+        places = np.sort(rng.permutation(before)[:count]) if options.selective else np.arange(count)
+        row[places], wanted[before:] = symbols, symbols
+    return {"tokens": torch.from_numpy(tokens), "target": torch.from_numpy(target)}
 
 
 def load(options: Copying) -> Splits:
     """The three parts; two rows are hardly ever alike, there being alphabet ** num_symbols of them."""
-    lengths = {"train": options.samples, "val": options.held_out, "test": options.held_out}
-    parts = {name: Rows(name=name, length=length, options=options) for name, length in lengths.items()}
     spec = Spec(
         keys=("tokens", "target"),
         vocab_size=options.alphabet + FIRST,
         max_seq_len=options.gap + 2 * options.num_symbols,
     )
-    return Splits(spec=spec, train=parts["train"], val=parts["val"], test=parts["test"])
+    return drawn("copying", options, spec, rows)
 
 
 DATA = DataSet(name="copying", config=Copying, load=load)

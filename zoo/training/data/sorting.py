@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.random import generator
+from zoo.training.data.drawn import Drawn, drawn
 
 PAD, START, STOP, FIRST = range(4)
 """The tokens with a meaning of their own, and the first that is a symbol."""
@@ -27,61 +27,39 @@ PARTS = {"train": range(2, 10), "val": range(1, 2), "test": range(1)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sorting:
-    """How long the rows are, of what, and how many."""
+class Sorting(Drawn):
+    """How long the rows are, and of what."""
 
     num_symbols: int = 64
     min_length: int = 4
     """The fewest symbols in a row; all lengths are equally frequent."""
     max_length: int = 16
-    samples: int = 16_384
-    """Rows in one pass over the training part; while training they are drawn anew each time."""
-    held_out: int = 1_024
-    """Rows in each of the other two parts."""
-    subset_seed: int = 0
-    """Draws the rows that are evaluated."""
 
     def __post_init__(self) -> None:
         """Refuse rows that cannot be."""
+        super().__post_init__()
         if self.num_symbols < 10:
             raise ValueError(f"num_symbols {self.num_symbols} is below 10, and then not all parts have rows")
         if not 1 <= self.min_length <= self.max_length:
             raise ValueError(f"min_length {self.min_length} is not in [1, {self.max_length}], the max_length")
-        for name in ("samples", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One part; a row is drawn when it is fetched."""
+def rows(options: Sorting, part: str, rngs: Sequence[np.random.Generator]) -> dict[str, Tensor]:
+    """Rows and their order.
 
-    name: str
-    length: int
-    options: Sorting
-
-    def __len__(self) -> int:
-        return self.length
-
-    def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
-        """Rows and their order; without `rngs`, an index always gives the same row.
-
-        Returns:
-            `source` (batch, max_length) and `source_mask`, True where it has a symbol; `tokens`, the start token and
-            the symbols in order, and `target`, what follows each, the stop token being last, both
-            (batch, max_length + 1), padded by 0 and by -100.
-        """
-        options = self.options
-        if rngs is None:
-            rngs = [generator(options.subset_seed, f"sorting/{self.name}", int(index)) for index in indices]
-        rows = [_draw(rng, options, PARTS[self.name]) + FIRST for rng in rngs]
-        longest = options.max_length
-        return {
-            "source": _stack(rows, longest, PAD),
-            "source_mask": torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None],
-            "tokens": _stack([np.append(START, np.sort(row)) for row in rows], longest + 1, PAD),
-            "target": _stack([np.append(np.sort(row), STOP) for row in rows], longest + 1, IGNORE),
-        }
+    Returns:
+        `source` (batch, max_length) and `source_mask`, True where it has a symbol; `tokens`, the start token and
+        the symbols in order, and `target`, what follows each, the stop token being last, both
+        (batch, max_length + 1), padded by 0 and by -100.
+    """
+    made = [_draw(rng, options, PARTS[part]) + FIRST for rng in rngs]
+    longest = options.max_length
+    return {
+        "source": _stack(made, longest, PAD),
+        "source_mask": torch.arange(longest) < torch.tensor([len(row) for row in made])[:, None],
+        "tokens": _stack([np.append(START, np.sort(row)) for row in made], longest + 1, PAD),
+        "target": _stack([np.append(np.sort(row), STOP) for row in made], longest + 1, IGNORE),
+    }
 
 
 def _draw(rng: np.random.Generator, options: Sorting, part: Collection[int]) -> np.ndarray:
@@ -103,16 +81,12 @@ def _stack(rows: Sequence[np.ndarray], longest: int, fill: int) -> Tensor:
 
 def load(options: Sorting) -> Splits:
     """The three parts; see `Sorting`."""
-    return Splits(
-        spec=Spec(
-            keys=("source", "source_mask", "tokens", "target"),
-            vocab_size=options.num_symbols + FIRST,
-            max_seq_len=options.max_length + 1,
-        ),
-        train=Rows(name="train", length=options.samples, options=options),
-        val=Rows(name="val", length=options.held_out, options=options),
-        test=Rows(name="test", length=options.held_out, options=options),
+    spec = Spec(
+        keys=("source", "source_mask", "tokens", "target"),
+        vocab_size=options.num_symbols + FIRST,
+        max_seq_len=options.max_length + 1,
     )
+    return drawn("sorting", options, spec, rows)
 
 
 DATA = DataSet(name="sorting", config=Sorting, load=load)
