@@ -6,7 +6,6 @@ import re
 import runpy
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -124,46 +123,6 @@ def test_the_parts_of_every_model_add_up(name, run):
     shown = json.loads(run("info", name, "--json"))
     assert sum(part["num_params"] for part in shown["layers"]) == shown["num_params"]
     assert shown["flops"] > 0
-
-
-@pytest.mark.parametrize(
-    ("model", "data"), [("resnet20", "digits"), ("mlp", "iris"), ("gpt2", "text"), ("gan", "digits")]
-)
-@pytest.mark.parametrize("uncomment", [False, True], ids=["as it is", "with every default"])
-def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
-    text = run("create-config", model, "--data", data)
-    if uncomment:
-        text = re.sub(r"^  #(\w+:)", r"  \1", text, flags=re.MULTILINE)
-    (tmp_path / "config.yaml").write_text(text)
-    config = RunConfig.read(tmp_path / "config.yaml")
-    assert (config.model["name"], config.data["name"], config.trainer.steps) == (model, data, 1000)
-    fields = {**config.model, **config.data}
-    assert bool({"dropout", "depths", "latent_dim"} & set(fields)) == uncomment
-    zoo.config(model, **{key: value for key, value in config.model.items() if key != "name"})
-
-
-@pytest.mark.parametrize(("model", "data", "size"), [("inception_v3", "digits", 107), ("r3d_18", "moving_digits", 32)])
-def test_a_created_config_keeps_the_size_that_the_network_needs(model, data, size, run):
-    assert f"image_size: {size}" in run("create-config", model, "--data", data, f"data.image_size={size}")
-
-
-def test_a_network_that_cannot_be_tried_out_gets_its_config(run, monkeypatch):
-    monkeypatch.setattr("zoo.architectures.mlp.MLP.forward", lambda _, features: features.sum().item())
-    assert "name: mlp" in run("create-config", "mlp", "--data", "iris")
-
-
-def test_a_created_config_warns_of_pictures_that_leave_a_single_position(capsys):
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert main(["create-config", "inception_v3", "--data", "digits", "data.image_size=75"]) == 0
-    assert "warning: the last feature map has only 1 x 1 positions" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("data", "goal"), [("diabetes", "regression"), ("wine", "classification")])
-def test_a_created_config_learns_what_the_data_have(data, goal, run, tmp_path, no_report):
-    (tmp_path / "config.yaml").write_text(run("create-config", "mlp", "--data", data))
-    assert RunConfig.read(tmp_path / "config.yaml").objective["name"] == goal
-    run("train", tmp_path / "config.yaml", "trainer.steps=1", "--out", tmp_path / "run", "-q")
 
 
 def test_training_leaves_what_was_promised(folder):

@@ -124,6 +124,8 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
             ("num_classes", "in_channels", "image_size") if _has_weights(name, options) else tuple(spec.model_fields())
         )
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
+        if "in_features" in filled and {"in_features", "vocab_size"} <= known - options.keys():
+            filled["vocab_size"] = spec.vocab_size  # a network that reads either: numbers, if the data have no tokens
         seed_torch(config.trainer.seed, "model")
         try:
             model = factory.create(name, **{**filled, **options})
