@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from zoo.factory import provenance
+from zoo.factory import config, provenance
 from zoo.storage import DamagedFile
 from zoo.weights import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 
@@ -122,11 +122,8 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
     source = provenance(model_or_name)
     if source.tokenizer == TOKENIZER:
         return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
-    size = getattr(getattr(model_or_name, "config", None), "vocab_size", None)
-    if size is None and isinstance(model_or_name, str):
-        from zoo.factory import config
-
-        size = getattr(config(model_or_name), "vocab_size", None)
+    described = config(model_or_name) if isinstance(model_or_name, str) else getattr(model_or_name, "config", None)
+    size = getattr(described, "vocab_size", None)
     if size == BYTES:
         return ByteTokenizer()
     who = model_or_name if isinstance(model_or_name, str) else type(model_or_name).__name__
@@ -159,7 +156,12 @@ def tokenizer_files(reader: Tokenizer | None) -> Mapping[str, bytes]:
 
 
 def batch(
-    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, max_seq_len: int | None = None
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    max_seq_len: int | None = None,
+    *,
+    fill: bool = False,
 ) -> dict[str, Tensor]:
     """Texts as one batch, the shorter ones filled up behind.
 
@@ -168,6 +170,7 @@ def batch(
         texts: the texts.
         pairs: for each text another that belongs to it.
         max_seq_len: longer texts lose their end.
+        fill: the batch has `max_seq_len` positions whatever its texts, so that its shape never changes.
 
     Returns:
         `tokens` (batch, seq) int64, `mask` (batch, seq) bool, True where there is a token, and with pairs `segments`
@@ -180,7 +183,8 @@ def batch(
         raise ValueError(f"expected one or more texts and as many pairs, got {len(texts)} and {len(pairs or ())}")
     encoded = [tokenizer.encode(text, pair) for text, pair in zip(texts, pairs or [None] * len(texts), strict=True)]
     encoded = [(tokens[:max_seq_len], segments[:max_seq_len]) for tokens, segments in encoded]
-    shape = (len(texts), max(1, *(len(tokens) for tokens, _ in encoded)))
+    longest = max(1, *(len(tokens) for tokens, _ in encoded))
+    shape = (len(texts), max_seq_len if fill and max_seq_len is not None else longest)
     made = {
         "tokens": torch.full(shape, tokenizer.pad_token),
         "mask": torch.zeros(shape, dtype=torch.bool),

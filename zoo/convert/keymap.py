@@ -1,7 +1,7 @@
 """How another library names and shapes a model's tensors, as data that works in both directions."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.weights.fit import ADAPTABLE, MismatchError
-from zoo.weights.tensors import Lazy
+from zoo.weights.tensors import Later, Lazy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ def to_ours(
     for name, shape in names.items():
         parts = [left.pop(their) for their in layout.theirs(name) if their in left]
         if len(parts) == len(layout.theirs(name)):
-            found[name] = _as_ours(layout, name, shape, parts[0] if len(parts) == 1 else Joined(tuple(parts)))
+            found[name] = _as_ours(layout, name, shape, _joined(parts))
         elif name.endswith("num_batches_tracked"):  # BatchNorm did not count before torch 0.4.1
-            found[name] = Zero()
+            found[name] = Later((), torch.int64, lambda: torch.tensor(0))
     passed = [name for name in left if any(re.fullmatch(pattern, name) for pattern in layout.unused)]
     return {**found, **{_of_head(layout, name): left[name] for name in left if name not in passed}}, passed
 
@@ -130,10 +130,24 @@ def _equal(first: Lazy, second: Lazy) -> bool:
 def _as_ours(layout: Layout, name: str, shape: tuple[int, ...], tensor: Lazy) -> Lazy:
     """One of their tensors in our shape and order; one of a foreign shape stays, for others to complain of."""
     if name in layout.transposed and len(tensor.shape) == 2:
-        tensor = Transposed(tensor)
+        tensor = _changed(tensor, tuple(reversed(tensor.shape)), lambda matrix: matrix.T.contiguous())
     if name in layout.reordered and tensor.shape[0] == len(layout.reordered[name]):
-        tensor = Reordered(tensor, layout.reordered[name])
-    return Reshaped(tensor, shape) if tuple(tensor.shape) == layout.shaped.get(name) else tensor
+        tensor = _changed(tensor, tuple(tensor.shape), lambda rows: rows[layout.reordered[name]])
+    if tuple(tensor.shape) == layout.shaped.get(name):
+        tensor = _changed(tensor, shape, lambda numbers: numbers.reshape(shape))
+    return tensor
+
+
+def _changed(tensor: Lazy, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> Later:
+    return Later(shape, tensor.dtype, lambda: change(tensor.read()))
+
+
+def _joined(parts: Sequence[Lazy]) -> Lazy:
+    """Several tensors as one, along the first axis."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    return Later(shape, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]))
 
 
 def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -158,97 +172,3 @@ def overlap(layout: Layout | None, names: Collection[str], tensors: Collection[s
         return sum(name in tensors for name in names)
     present = {layout.copies.get(today, today) for today in map(layout.today, tensors)}
     return sum(all(their in present for their in layout.theirs(name)) for name in names)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Several tensors as one, along the first axis."""
-
-    parts: tuple[Lazy, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """With the parts' first axes added up."""
-        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the parts."""
-        return self.parts[0].dtype
-
-    def read(self) -> Tensor:
-        """The parts in a row."""
-        return torch.cat([part.read() for part in self.parts])
-
-
-@dataclass(frozen=True)
-class Reshaped:
-    """A tensor's numbers in another shape."""
-
-    tensor: Lazy
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the tensor."""
-        return self.tensor.dtype
-
-    def read(self) -> Tensor:
-        """The same numbers, in the same order."""
-        return self.tensor.read().reshape(self.shape)
-
-
-@dataclass(frozen=True)
-class Transposed:
-    """A matrix with rows and columns exchanged."""
-
-    tensor: Lazy
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The other way round."""
-        return tuple(reversed(self.tensor.shape))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the matrix."""
-        return self.tensor.dtype
-
-    def read(self) -> Tensor:
-        """The transpose, in memory of its own order."""
-        return self.tensor.read().T.contiguous()
-
-
-@dataclass(frozen=True)
-class Reordered:
-    """A tensor with its rows in another order."""
-
-    tensor: Lazy
-    rows: Tensor
-    """Which row of the tensor each row is."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of the tensor."""
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the tensor."""
-        return self.tensor.dtype
-
-    def read(self) -> Tensor:
-        """The rows as asked for."""
-        return self.tensor.read()[self.rows]
-
-
-@dataclass(frozen=True)
-class Zero:
-    """The count of a BatchNorm that never counted."""
-
-    shape: tuple[int, ...] = ()
-    dtype: torch.dtype = torch.int64
-
-    def read(self) -> Tensor:
-        """A zero."""
-        return torch.zeros(self.shape, dtype=self.dtype)

@@ -16,18 +16,26 @@ LAYER = {
 
 def transformers(config: MambaConfig) -> Layout:
     """`backbone.layers.0.mixer.in_proj` is the first block's first projection."""
-    return _layout(config, "backbone.embeddings")
+    return backbone(config, LAYER, "backbone.embeddings")
 
 
 def state_spaces(config: MambaConfig) -> Layout:
     """The same but for the embedding's name, which transformers understands too: this one serves to write."""
-    return _layout(config, "backbone.embedding", writes_copies=True)
+    return backbone(config, LAYER, "backbone.embedding", writes_copies=True)
 
 
-def _layout(config: MambaConfig, embedding: str, *, writes_copies: bool = False) -> Layout:
+def backbone(config: Any, layer: Mapping[str, str], embedding: str, *, writes_copies: bool = False) -> Layout:
+    """Where both Mambas' tensors stand.
+
+    Args:
+        config: of either.
+        layer: our names within a block -> theirs.
+        embedding: their name of the embedding.
+        writes_copies: whether the library writes a tied head as well.
+    """
     renamed = {"embed": embedding, "norm": "backbone.norm_f", "head": "lm_head"}
     for block in range(config.depth):
-        renamed |= {f"blocks.{block}.{ours}": f"backbone.layers.{block}.{theirs}" for ours, theirs in LAYER.items()}
+        renamed |= {f"blocks.{block}.{ours}": f"backbone.layers.{block}.{theirs}" for ours, theirs in layer.items()}
     return Layout(
         renamed=renamed,
         copies={"lm_head.weight": f"{embedding}.weight"} if config.tie_embeddings else {},

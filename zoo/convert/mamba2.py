@@ -7,6 +7,7 @@ from typing import Any
 from zoo.architectures.mamba2 import Mamba2Config
 from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.mamba import backbone
 
 LAYER = {
     "norm": "norm", "mixer.up": "mixer.in_proj", "mixer.conv": "mixer.conv1d", "mixer.delta_bias": "mixer.dt_bias",
@@ -16,24 +17,12 @@ LAYER = {
 
 def transformers(config: Mamba2Config) -> Layout:
     """`backbone.layers.0.mixer.in_proj` is the first block's first projection."""
-    return _layout(config, "backbone.embeddings")
+    return backbone(config, LAYER, "backbone.embeddings")
 
 
 def state_spaces(config: Mamba2Config) -> Layout:
     """The same but for the embedding's name, which transformers understands too: this one serves to write."""
-    return _layout(config, "backbone.embedding", writes_copies=True)
-
-
-def _layout(config: Mamba2Config, embedding: str, *, writes_copies: bool = False) -> Layout:
-    renamed = {"embed": embedding, "norm": "backbone.norm_f", "head": "lm_head"}
-    for block in range(config.depth):
-        renamed |= {f"blocks.{block}.{ours}": f"backbone.layers.{block}.{theirs}" for ours, theirs in LAYER.items()}
-    return Layout(
-        renamed=renamed,
-        copies={"lm_head.weight": f"{embedding}.weight"} if config.tie_embeddings else {},
-        writes_copies=writes_copies,
-        respelt=((r"^(?=(embeddings?|layers|norm_f)\.)", "backbone."), (r"^backbone\.embeddings?\.", f"{embedding}.")),
-    )
+    return backbone(config, LAYER, "backbone.embedding", writes_copies=True)
 
 
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:

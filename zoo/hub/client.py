@@ -2,38 +2,16 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from zoo.registry import Weights
 from zoo.storage import DamagedFile, describe_file
 from zoo.version import __version__
 from zoo.weights.cards import bundled_names
-from zoo.weights.tensors import Lazy, read_header
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """A tensor that has been read already."""
-
-    tensor: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Its dtype."""
-        return self.tensor.dtype
-
-    def read(self) -> Tensor:
-        """The tensor itself."""
-        return self.tensor
+from zoo.weights.tensors import Later, Lazy, read_header
 
 
 def fetch(card: Weights, endpoint: str | None = None, verify: bool = True) -> Mapping[str, Lazy]:
@@ -97,7 +75,11 @@ def _from_torchvision(name: str) -> Mapping[str, Lazy]:
         raise DamagedFile(f"{weights.url}: {error}; try again, or use another mirror") from None
     except OSError as error:
         raise OSError(_refused(weights.url, error)) from None
-    return {key: InMemory(tensor) for key, tensor in state.items()}
+    return {key: Later(tuple(tensor.shape), tensor.dtype, partial(_itself, tensor)) for key, tensor in state.items()}
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _refused(what: str, error: Exception) -> str:

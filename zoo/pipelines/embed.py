@@ -61,7 +61,7 @@ def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
 
     Args:
         hidden: (batch, seq, dim).
-        mask: (batch, seq) bool with a True in every row; None where all tokens count.
+        mask: (batch, seq) bool, and of a row without a True the mean is 0; None where all tokens count.
         pooling: `mean` over the tokens that the mask leaves, or the `first` of them.
 
     Returns:
@@ -73,7 +73,7 @@ def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
     if mask is None:
         return hidden.mean(1)
     kept = hidden.masked_fill(~mask[..., None], 0)
-    return kept.sum(1) / mask.sum(1, keepdim=True)
+    return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def _refuse_empty(mask: Tensor | None) -> None:

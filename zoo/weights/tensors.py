@@ -6,7 +6,7 @@ checked here, within bounds that no real model meets, because it comes from stra
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,15 @@ class Lazy(Protocol):
     def read(self) -> Tensor:
         """Its value, in memory of its own."""
         ...
+
+
+@dataclass(frozen=True)
+class Later:
+    """A tensor that is made when it is read, from others or from nothing."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from zoo.registry import Registry
 
+IGNORE = -100
+"""The target of a position where nothing is asked for, which PyTorch's cross_entropy skips by default."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,3 +92,14 @@ def check_fractions(**fractions: float) -> None:
     for name, fraction in fractions.items():
         if not 0 <= fraction < 1:
             raise ValueError(f"{name} {fraction} is not in [0, 1); give a share of the training samples")
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        ValueError: one is; the message names it.
+    """
+    for name in names:
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} {getattr(options, name)} is below 1")

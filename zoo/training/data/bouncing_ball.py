@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.drawn import Drawn, check_positive, drawn
+from zoo.training.data.arrays import check_positive
+from zoo.training.data.drawn import Drawn, drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.drawn import Drawn, check_positive, drawn
+from zoo.training.data import IGNORE, DataSet, Spec, Splits
+from zoo.training.data.arrays import check_positive
+from zoo.training.data.drawn import Drawn, drawn
 
 BLANK, SIGN, FIRST = range(3)
 """The tokens with a meaning of their own, and the first that is a symbol."""
-IGNORE = -100
-"""The target where nothing is asked for, which PyTorch's cross_entropy skips by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from zoo.tokenizer import ByteTokenizer, batch
 from zoo.training.data import DataSet, Spec, Splits
+from zoo.training.data.arrays import check_positive
 from zoo.training.data.text import STDLIB_LEAVES_OUT, list_files
 
 NAME = "f"
@@ -35,9 +35,7 @@ class Docstrings:
 
     def __post_init__(self) -> None:
         """Refuse texts of nothing."""
-        for name in ("seq_len", "min_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1")
+        check_positive(self, "seq_len", "min_length")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +55,8 @@ class Pairs:
         Nothing is drawn: a pair is always the same.
         """
         sides = list(zip(*(self.texts[index] for index in indices), strict=True))
-        first, second = (_padded(side, self.seq_len) for side in sides)
+        first, second = (batch(ByteTokenizer(), side, max_seq_len=self.seq_len, fill=True) for side in sides)
         return {**first, "pair_tokens": second["tokens"], "pair_mask": second["mask"]}
-
-
-def _padded(texts: Sequence[str], seq_len: int) -> dict[str, Tensor]:
-    """A batch as long as the longest text may be, so that its shape is always the same."""
-    made = batch(ByteTokenizer(), texts, max_seq_len=seq_len)
-    room = seq_len - made["tokens"].shape[1]
-    return {key: torch.nn.functional.pad(value, (0, room)) for key, value in made.items()}
 
 
 def load(options: Docstrings) -> Splits:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from zoo.training.data import Spec, Splits
+from zoo.training.data.arrays import check_positive
 from zoo.training.random import generator
 
 
@@ -25,17 +26,6 @@ class Drawn:
     def __post_init__(self) -> None:
         """Refuse parts of nothing."""
         check_positive(self, "samples", "held_out")
-
-
-def check_positive(options: Any, *names: str) -> None:
-    """Refuse numbers below 1.
-
-    Raises:
-        ValueError: one is; the message names it.
-    """
-    for name in names:
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} {getattr(options, name)} is below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

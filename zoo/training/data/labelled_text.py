@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.arrays import HoldOut, check_fractions, hold_out
+from zoo.training.data.arrays import HoldOut, check_fractions, check_positive, hold_out
 from zoo.training.random import generator
 
 
@@ -46,8 +46,7 @@ class LabelledText(HoldOut):
         """Refuse what leaves nothing to read or to learn."""
         super().__post_init__()
         check_fractions(test_fraction=self.test_fraction)
-        if self.seq_len < 1:
-            raise ValueError(f"seq_len {self.seq_len} is below 1")
+        check_positive(self, "seq_len")
         if not self.label and not self.pair:
             raise ValueError("label and pair are both empty, so nothing is to be learnt; name a column")
 
@@ -75,16 +74,13 @@ class Texts:
         texts = [self.texts[index] for index in indices]
         pairs = None if self.pairs is None else [self.pairs[index] for index in indices]
         if self.target is None:
-            second = self._padded(pairs or [], None)
+            second = self._batch(pairs or [], None)
             named = {f"pair_{key}": value for key, value in second.items()}
-            return self._padded(texts, None) | named
-        return self._padded(texts, pairs) | {"target": self.target[torch.as_tensor(indices)]}
+            return self._batch(texts, None) | named
+        return self._batch(texts, pairs) | {"target": self.target[torch.as_tensor(indices)]}
 
-    def _padded(self, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, Tensor]:
-        """A batch whose shape does not depend on its texts, so that nothing is compiled twice."""
-        made = batch(self.reader, texts, pairs, max_seq_len=self.seq_len)
-        room = self.seq_len - made["tokens"].shape[1]
-        return {key: torch.nn.functional.pad(value, (0, room)) for key, value in made.items()}
+    def _batch(self, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, Tensor]:
+        return batch(self.reader, texts, pairs, max_seq_len=self.seq_len, fill=True)
 
 
 def load(options: LabelledText) -> Splits:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.training.data import DataSet, Spec, Splits, bundled
-from zoo.training.data.arrays import hold_out
+from zoo.training.data.arrays import check_positive, hold_out
 from zoo.training.data.digits import SIZE, WHITE
 from zoo.training.data.images import ImageOptions, normalisation, per_channel
 from zoo.training.random import generator
@@ -30,8 +30,7 @@ class MovingDigits(ImageOptions):
     def __post_init__(self) -> None:
         """Refuse clips without frames and pictures that no digit fits into."""
         super().__post_init__()
-        if self.frames < 1:
-            raise ValueError(f"frames {self.frames} is below 1")
+        check_positive(self, "frames")
         if not 1 <= self.digit_size <= self.image_size:
             raise ValueError(f"digit_size {self.digit_size} is not in [1, {self.image_size}], the image_size")
         if self.speed < 0:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.arrays import check_fractions
+from zoo.training.data.arrays import check_fractions, check_positive
 from zoo.training.data.table_file import read_columns
 
 
@@ -33,9 +33,7 @@ class SeriesFile:
 
     def __post_init__(self) -> None:
         """Refuse pieces without length and shares that leave nothing."""
-        for name in ("seq_len", "horizon"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1")
+        check_positive(self, "seq_len", "horizon")
         check_fractions(val_fraction=self.val_fraction, test_fraction=self.test_fraction)
 
 

@@ -15,13 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.training.data import DataSet, Spec, Splits
+from zoo.training.data import IGNORE, DataSet, Spec, Splits
 from zoo.training.data.drawn import Drawn, drawn
 
 PAD, START, STOP, FIRST = range(4)
 """The tokens with a meaning of their own, and the first that is a symbol."""
-IGNORE = -100
-"""The target behind the end of a text, which PyTorch's cross_entropy skips by default."""
 PARTS = {"train": range(2, 10), "val": range(1, 2), "test": range(1)}
 """The sums of symbols, modulo 10, that a part has."""
 

@@ -19,11 +19,8 @@ import torch
 from torch import Tensor
 
 from zoo.tokenizer import Tokenizer, named_tokenizer, tokenizer_files
-from zoo.training.data import DataSet, Spec, Splits
+from zoo.training.data import IGNORE, DataSet, Spec, Splits
 from zoo.training.data.corpus import END, Corpus, Part
-
-IGNORE = -100
-"""The target of positions past the end, which PyTorch's cross_entropy skips by default."""
 
 FEWEST_FILES = 100
 """Below, a hash does not split files near enough to nine to one."""

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from zoo.training.data import Spec
+from zoo.tokenizer import BYTES
+from zoo.training.data import IGNORE, Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
-
-IGNORE = -100
-"""A target that is no token, such as padding: neither learnt nor counted."""
-
-BYTES = 256
-"""The vocabulary of text that is read byte by byte."""
+from zoo.training.objectives.tokens import check_tokens, token_nll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +52,7 @@ class CausalLM(Objective):
             ValueError: the data are no tokens.
         """
         super().__init__(options, spec)
-        if spec.vocab_size is None:
-            given = ", ".join(spec.keys)
-            raise ValueError(f"objective causal_lm needs data of tokens, with a vocabulary, but these give {given}")
+        check_tokens(self.name, spec)
 
     def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
         """How many tokens are to be predicted."""
@@ -68,7 +61,7 @@ class CausalLM(Objective):
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The negative log-likelihood of the targets."""
         logits = self._logits(nets, batch)
-        nll = _nll(logits, batch["target"], self.options.label_smoothing)
+        nll = token_nll(logits, batch["target"], self.options.label_smoothing)
         return Loss({"nll": (nll, self.counts(phase, batch, ctx)["nll"], 1.0)})
 
     def _logits(self, nets: Networks, batch: Batch) -> Tensor:
@@ -91,7 +84,7 @@ class CausalLM(Objective):
         """Loss, without label smoothing, and hits, over all tokens to be predicted."""
         logits, target = nets["model"](**forward_arguments(batch)), batch["target"]
         count = (target != IGNORE).sum()
-        return {"loss": (_nll(logits, target), count), "accuracy": ((logits.argmax(-1) == target).sum(), count)}
+        return {"loss": (token_nll(logits, target), count), "accuracy": ((logits.argmax(-1) == target).sum(), count)}
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Nats and hits per token, perplexity, and bits per byte where the tokens are bytes."""
@@ -100,16 +93,6 @@ class CausalLM(Objective):
         if self.spec.vocab_size == BYTES:
             metrics["bits_per_byte"] = metrics["loss"] / math.log(2)
         return metrics
-
-
-def _nll(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        target.flatten(),
-        ignore_index=IGNORE,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
 
 
 OBJECTIVE = CausalLM

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.tokenizer import BYTES
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
+from zoo.training.objectives.tokens import check_tokens
 
-BYTES = 256
 UNUSED_BYTE = 255
 """It never occurs in UTF-8, so it can stand for what is hidden."""
 HIDDEN, SWAPPED = 0.8, 0.1
@@ -56,14 +57,12 @@ class MaskedLM(Objective):
             ValueError: the data are no tokens, or nothing says which one stands for hidden ones.
         """
         super().__init__(options, spec)
-        if spec.vocab_size is None:
-            given = ", ".join(spec.keys)
-            raise ValueError(f"objective masked_lm needs data of tokens, with a vocabulary, but these give {given}")
+        vocab_size = check_tokens(self.name, spec)
         self.mask_token = UNUSED_BYTE if options.mask_token is None else options.mask_token
-        if options.mask_token is None and spec.vocab_size != BYTES:
+        if options.mask_token is None and vocab_size != BYTES:
             raise ValueError("objective.mask_token is missing; give the number of the tokenizer's mask token")
-        if not 0 <= self.mask_token < spec.vocab_size:
-            raise ValueError(f"objective.mask_token {self.mask_token} is not in a vocabulary of {spec.vocab_size}")
+        if not 0 <= self.mask_token < vocab_size:
+            raise ValueError(f"objective.mask_token {self.mask_token} is not in a vocabulary of {vocab_size}")
 
     def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
         """How many tokens are chosen."""

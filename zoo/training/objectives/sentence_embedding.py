@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.pipelines.embed import pool
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase
 
@@ -87,8 +88,7 @@ def _mean(vectors: Tensor, mask: Tensor) -> Tensor:
             f"the model gives shape {tuple(vectors.shape)}, not a vector for each token; "
             f"take an encoder without a head, such as bert with model.head=none"
         )
-    weight = mask[..., None].to(vectors.dtype)
-    return ((vectors * weight).sum(1) / weight.sum(1).clamp(min=1)).float()
+    return pool(vectors, mask, "mean").float()
 
 
 OBJECTIVE = SentenceEmbedding

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.training.data import Spec
+from zoo.training.data import IGNORE, Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
-
-IGNORE = -100
-"""A target that is no token, such as padding: neither learnt nor counted."""
+from zoo.training.objectives.tokens import token_nll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ class Seq2Seq(Objective):
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The negative log-likelihood of the targets."""
         logits = nets["model"](**forward_arguments(batch))
-        nll = _nll(logits, batch["target"], self.options.label_smoothing)
+        nll = token_nll(logits, batch["target"], self.options.label_smoothing)
         return Loss({"nll": (nll, self.counts(phase, batch, ctx)["nll"], 1.0)})
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
@@ -71,7 +68,7 @@ class Seq2Seq(Objective):
         asked = target != IGNORE
         hit = logits.argmax(-1) == target
         return {
-            "loss": (_nll(logits, target), asked.sum()),
+            "loss": (token_nll(logits, target), asked.sum()),
             "accuracy": ((hit & asked).sum(), asked.sum()),
             "exact_match": ((hit | ~asked).all(1).sum(), len(target)),
         }
@@ -80,16 +77,6 @@ class Seq2Seq(Objective):
         """Nats and hits per token, perplexity, and the share of texts that are right as a whole."""
         means = {name: total / count for name, (total, count) in totals.items()}
         return {name: float(mean) for name, mean in means.items()} | {"perplexity": float(means["loss"].exp())}
-
-
-def _nll(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        target.flatten(),
-        ignore_index=IGNORE,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
 
 
 OBJECTIVE = Seq2Seq

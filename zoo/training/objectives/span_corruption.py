@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.tokenizer import BYTES
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase
+from zoo.training.objectives.tokens import check_tokens
 
-BYTES, SENTINELS = 256, 100
+SENTINELS = 100
 """Above the bytes, a model has so many tokens more that stand for what was cut out."""
 
 
@@ -74,12 +76,8 @@ class SpanCorruption(Objective):
             ValueError: the data are no tokens.
         """
         super().__init__(options, spec)
-        if spec.vocab_size is None:
-            given = ", ".join(spec.keys)
-            raise ValueError(
-                f"objective span_corruption needs data of tokens, with a vocabulary, but these give {given}"
-            )
-        last = BYTES + SENTINELS - 1 if spec.vocab_size == BYTES else spec.vocab_size - 1
+        vocab_size = check_tokens(self.name, spec)
+        last = BYTES + SENTINELS - 1 if vocab_size == BYTES else vocab_size - 1
         self.sentinel = last if options.sentinel is None else options.sentinel
 
     def build(self, model: nn.Module) -> dict[str, nn.Module]:
