@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 import zoo
 from zoo.config import read_yaml
 from zoo.convert.published import HIDDEN_NORMALISATION, published
-from zoo.convert.published_text import LEFT_OUT, REPOSITORIES, published_text
+from zoo.convert.published_text import PICKLED, REPOSITORIES, published_text
 from zoo.registry import ARCHITECTURES, resolve
 from zoo.weights.cards import CARDS, cards, labels
 
@@ -85,8 +85,8 @@ def test_a_repository_s_name_stands_for_the_preset_of_its_card():
 
 
 def test_no_repository_of_pickles_has_a_card():
-    assert not {card.source["repo"] for card in PUBLISHED if "repo" in card.source} & LEFT_OUT.keys()
-    assert not {preset for preset, _ in LEFT_OUT.values()} - set(zoo.list_models())
+    assert not {card.source["repo"] for card in PUBLISHED if "repo" in card.source} & PICKLED.keys()
+    assert not set(PICKLED.values()) - set(zoo.list_models())
 
 
 def test_a_preset_has_one_default_at_most_and_every_published_one_has_it():

@@ -23,9 +23,9 @@ class Repository(NamedTuple):
     """A repository that holds one of our presets."""
 
     name: str
-    license: str = APACHE
     pin: tuple[str, str] | None = None
     """Its commit, and there the sha256 of its file."""
+    license: str = APACHE
     file: str = TENSORS
     config: Mapping[str, Any] = {}
     """Fields in which it differs from the preset."""
@@ -35,43 +35,47 @@ class Repository(NamedTuple):
 
 
 def _meta(name: str, license: str, file: str = INDEX) -> Repository:
-    return Repository(f"meta-llama/{name}", license, file=file, gated=True)
+    return Repository(f"meta-llama/{name}", license=license, file=file, gated=True)
 
 
 REPOSITORIES: Mapping[str, Repository] = {
     "gpt2.openai": Repository(
         "openai-community/gpt2",
-        "mit",
         (
             "607a30d783dfa663caf39e06633721c8d4cfcd7e",
             "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
         ),
+        license="mit",
     ),
-    "gpt2_medium.openai": Repository("openai-community/gpt2-medium", "mit"),
-    "gpt2_large.openai": Repository("openai-community/gpt2-large", "mit"),
+    "gpt2_medium.openai": Repository("openai-community/gpt2-medium", license="mit"),
+    "gpt2_large.openai": Repository("openai-community/gpt2-large", license="mit"),
     "gpt2_xl.openai": Repository(
         "openai-community/gpt2-xl",
-        "mit",
         (
             "15ea56dee5df4983c59b2538573817e1667135e2",
             "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
         ),
+        license="mit",
     ),
     "bert_tiny.google": Repository("google/bert_uncased_L-2_H-128_A-2", tokenizer="google-bert/bert-base-uncased"),
     "bert_base.google": Repository(
         "google-bert/bert-base-uncased",
-        APACHE,
         (
             "86b5e0934494bd15c9632b12f734a8a67f723594",
             "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
         ),
     ),
-    "bert_base_cased.google": Repository("google-bert/bert-base-cased"),
+    "bert_base_cased.google": Repository(
+        "google-bert/bert-base-cased",
+        (
+            "cd5ef92a9fb2f889e972770a36d4ed042daf221e",
+            "1d8bdcee6021e2c25f0325e84889b61c2eb26b843eef5659c247af138d64f050",
+        ),
+    ),
     "bert_large.google": Repository("google-bert/bert-large-uncased"),
     "bert_large.google_cased": Repository("google-bert/bert-large-cased", config={"vocab_size": 28996}),
     "minilm_l6.all_v2": Repository(
         "sentence-transformers/all-MiniLM-L6-v2",
-        APACHE,
         (
             "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -97,7 +101,6 @@ REPOSITORIES: Mapping[str, Repository] = {
     "llama3_2_3b.instruct": _meta("Llama-3.2-3B-Instruct", "llama3.2"),
     "tinyllama_1_1b.chat_v1": Repository(
         "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
-        APACHE,
         (
             "fe8a4ea1ffedaf415f4da2f062534de366a451e6",
             "6e6001da2106d4757498752a021df6c2bdc332c650aae4bae6b0c004dcf14933",
@@ -105,7 +108,6 @@ REPOSITORIES: Mapping[str, Repository] = {
     ),
     "smollm2_135m.base": Repository(
         "HuggingFaceTB/SmolLM2-135M",
-        APACHE,
         (
             "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
             "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1",
@@ -113,7 +115,6 @@ REPOSITORIES: Mapping[str, Repository] = {
     ),
     "smollm2_135m.instruct": Repository(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
-        APACHE,
         (
             "12fd25f77366fa6b3b4b768ec3050bf629380bac",
             "5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
@@ -121,7 +122,6 @@ REPOSITORIES: Mapping[str, Repository] = {
     ),
     "smollm2_360m.base": Repository(
         "HuggingFaceTB/SmolLM2-360M",
-        APACHE,
         (
             "f8027fd0eaeea54caa13c31d31b9fdc459c38b49",
             "7aaff6661428bed033abba9522bec81938678642cca3181fe752b6ca9e1e540f",
@@ -129,13 +129,24 @@ REPOSITORIES: Mapping[str, Repository] = {
     ),
     "smollm2_360m.instruct": Repository("HuggingFaceTB/SmolLM2-360M-Instruct"),
     "smollm2_1_7b.base": Repository("HuggingFaceTB/SmolLM2-1.7B"),
-    "smollm2_1_7b.instruct": Repository("HuggingFaceTB/SmolLM2-1.7B-Instruct"),
+    "smollm2_1_7b.instruct": Repository(
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        (
+            "31b70e2e869a7173562077fd711b654946d38674",
+            "f55217be716b6a997b97b9d8d7eb6fad02e00858f5010ec24f64603c3a98a0e8",
+        ),
+    ),
     "t5_small.google": Repository("google-t5/t5-small"),
-    "t5_base.google": Repository("google-t5/t5-base"),
+    "t5_base.google": Repository(
+        "google-t5/t5-base",
+        (
+            "a9723ea7f1b39c1eae772870f3b547bf6ef7e6c1",
+            "a90903540cc02cbeb7ff9f823f1a80eb778c7e22426a0e620b01c77a5ec8f5b4",
+        ),
+    ),
     "t5_large.google": Repository("google-t5/t5-large"),
     "t5_v1_1_small.flan": Repository(
         "google/flan-t5-small",
-        APACHE,
         (
             "0fc9ddf78a1e988dac52e2dac162b0ede4fd74ab",
             "495fa51e204676f1a857a9fc13c4c89f3f5ba9f480b898cebca02add25e6d749",
@@ -151,22 +162,21 @@ REPOSITORIES: Mapping[str, Repository] = {
 }
 """`preset.tag` -> where it is; the first of a preset is its default."""
 
-PICKLED = "has only pickled weights on its main branch"
-LEFT_OUT: Mapping[str, tuple[str, str]] = {
-    "google/bert_uncased_L-4_H-256_A-4": ("bert_mini", PICKLED),
-    "google/bert_uncased_L-4_H-512_A-8": ("bert_small", PICKLED),
-    "google/bert_uncased_L-8_H-512_A-8": ("bert_medium", PICKLED),
-    "karpathy/tinyllamas": ("llama2c_15m", PICKLED),
-    "google/t5-v1_1-small": ("t5_v1_1_small", PICKLED),
-    "google/t5-v1_1-base": ("t5_v1_1_base", PICKLED),
-    "google/t5-v1_1-large": ("t5_v1_1_large", PICKLED),
-    "state-spaces/mamba2-130m": ("mamba2_130m", PICKLED),
-    "state-spaces/mamba2-370m": ("mamba2_370m", PICKLED),
-    "state-spaces/mamba2-780m": ("mamba2_780m", PICKLED),
-    "state-spaces/mamba2-1.3b": ("mamba2_1_3b", PICKLED),
-    "state-spaces/mamba2-2.7b": ("mamba2_2_7b", PICKLED),
+PICKLED: Mapping[str, str] = {
+    "google/bert_uncased_L-4_H-256_A-4": "bert_mini",
+    "google/bert_uncased_L-4_H-512_A-8": "bert_small",
+    "google/bert_uncased_L-8_H-512_A-8": "bert_medium",
+    "karpathy/tinyllamas": "llama2c_15m",
+    "google/t5-v1_1-small": "t5_v1_1_small",
+    "google/t5-v1_1-base": "t5_v1_1_base",
+    "google/t5-v1_1-large": "t5_v1_1_large",
+    "state-spaces/mamba2-130m": "mamba2_130m",
+    "state-spaces/mamba2-370m": "mamba2_370m",
+    "state-spaces/mamba2-780m": "mamba2_780m",
+    "state-spaces/mamba2-1.3b": "mamba2_1_3b",
+    "state-spaces/mamba2-2.7b": "mamba2_2_7b",
 }
-"""A repository that one would look for -> its preset, and why there is no card of it."""
+"""Repositories that one would look for -> their preset; on their main branch they have pickled weights alone."""
 
 
 def published_text(architecture: Architecture) -> Iterator[Weights | str]:
@@ -177,7 +187,7 @@ def published_text(architecture: Architecture) -> Iterator[Weights | str]:
         if preset not in architecture.names():
             continue
         config = replace(architecture.preset(preset), where.config, name)
-        foreign_tensors(on_meta(architecture, config), "transformers")  # which has such a network
+        foreign_tensors(on_meta(architecture, config), "transformers")  # refuses what that has no network of
         yield Weights(
             preset=preset,
             tag=tag,
@@ -189,9 +199,9 @@ def published_text(architecture: Architecture) -> Iterator[Weights | str]:
             default=preset not in decided,
         )
         decided.add(preset)
-    for name, (preset, reason) in LEFT_OUT.items():
+    for name, preset in PICKLED.items():
         if preset in architecture.names():
-            yield f"{preset}: {name} {reason}"
+            yield f"{preset}: {name} has pickled weights alone"
 
 
 def _source(where: Repository) -> dict[str, Any]:
