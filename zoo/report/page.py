@@ -116,7 +116,7 @@ def facts(values: Mapping[str, Any]) -> Html:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in values.items()))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Piece]]) -> Html:
+def table(header: Sequence[Piece], rows: Iterable[Sequence[Piece]]) -> Html:
     """A table."""
     body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
     head = tag("thead", tag("tr", *(tag("th", word) for word in header)))
