@@ -107,7 +107,9 @@ def test_the_table_gives_each_runs_last_metrics(runs):
 
 @without_plots
 def test_the_best_run_is_named_by_the_metrics_own_direction(runs):
-    assert re.search(r"on the test part by fast\s*slow ", text_of(compare_page([runs / "slow", runs / "fast"])))
+    path = compare_page([runs / "slow", runs / "fast"])
+    assert re.search(r"on the test part by fast\s*slow ", text_of(path))
+    assert f'<b style="color:{looks(2)[1].css}">' in path.read_text()
     better = shutil.copytree(runs / "diabetes", runs / "better")
     write_events(better, [event | ({"rmse": 1.0} if event.get("split") == "test" else {}) for event in events(better)])
     assert "by better" in text_of(compare_page([runs / "diabetes", better]))

@@ -123,12 +123,12 @@ def hero(entries: Sequence[Entry]) -> Html | None:
     if len({(entry.run.headline, entry.judged[0], entry.data) for entry in entries}) > 1:
         return None
     key, split = entries[0].run.headline, entries[0].judged[0]
-    found = {entry.name: entry.judged[1][key] for entry in entries if key in entry.judged[1]}
-    if len(found) < len(entries) or len(set(found.values())) == 1:
+    found = [(entry.judged[1][key], entry) for entry in entries if key in entry.judged[1]]
+    if len(found) < len(entries) or len({value for value, _ in found}) == 1:
         return None
-    (best, value), *others = sorted(found.items(), key=lambda item: item[1], reverse=entries[0].run.larger_is_better)
-    rest = ", ".join(f"{name} {measured(key, other)}" for name, other in others)
-    return page.hero(measured(key, value), f"{named(key)} on {SPLITS[split]} by {best}", rest)
+    (value, best), *others = sorted(found, key=lambda pair: pair[0], reverse=entries[0].run.larger_is_better)
+    rest = ", ".join(f"{entry.name} {measured(key, other)}" for other, entry in others)
+    return page.hero(measured(key, value), f"{named(key)} on {SPLITS[split]} by {best.name}", rest, best.look.css)
 
 
 def results(entries: Sequence[Entry]) -> Part:

@@ -38,11 +38,15 @@ class Look(NamedTuple):
         """The same as matplotlib's line style."""
         return (0, self.dashes) if self.dashes else "-"
 
+    @property
+    def css(self) -> str:
+        """The colour on the page, in the light and in the dark."""
+        return next(f"var(--{name})" for name, (light, _) in COLOURS.items() if light == self.colour)
+
     def swatch(self) -> Html:
         """A piece of the line, to stand beside the run's name."""
-        name = next(name for name, (light, _) in COLOURS.items() if light == self.colour)
         dashes = " ".join(f"{3 * length:g}" for length in self.dashes) or None
-        line = tag("line", x1=0, y1=4, x2=26, y2=4, stroke=f"var(--{name})", stroke_width=3, stroke_dasharray=dashes)
+        line = tag("line", x1=0, y1=4, x2=26, y2=4, stroke=self.css, stroke_width=3, stroke_dasharray=dashes)
         return tag("svg", line, class_="swatch", viewBox="0 0 26 8", aria_hidden="true")
 
 

@@ -179,6 +179,9 @@ def note(text: str) -> Html:
     return tag("p", text, class_="remark")
 
 
-def hero(value: str, meaning: str, detail: str = "") -> Html:
-    """The one number of the page."""
-    return tag("p", tag("b", value), tag("span", meaning, tag("small", detail) if detail else None), class_="hero")
+def hero(value: str, meaning: str, detail: str = "", colour: str | None = None) -> Html:
+    """The one number of the page; its colour, as CSS, can be that of what it belongs to."""
+    style = None if colour is None else f"color:{colour}"
+    return tag(
+        "p", tag("b", value, style=style), tag("span", meaning, tag("small", detail) if detail else None), class_="hero"
+    )
