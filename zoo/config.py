@@ -13,7 +13,7 @@ import numbers
 import os
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -284,3 +284,20 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as `section.key` -> value, the form in which overrides are written."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys at which flat settings are not all alike, section by section; a missing key differs from any value."""
+    keys = list(dict.fromkeys(key for values in settings for key in values))
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    alike = [all(key in values and values[key] == settings[0].get(key) for values in settings) for key in keys]
+    different = [key for key, same in zip(keys, alike, strict=True) if not same]
+    return sorted(different, key=lambda key: sections.index(key.partition(".")[0]))

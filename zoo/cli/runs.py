@@ -132,18 +132,15 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show in which settings two runs differ."""
+    from zoo.config import differing
+
     a, b = _settings(first), _settings(second)
-    sections = list(dict.fromkeys(key.split(".")[0] for key in (*a, *b)))
-    different = [key for key in dict.fromkeys((*a, *b)) if a.get(key, _ABSENT) != b.get(key, _ABSENT)]
-    keys = sorted(different, key=lambda key: sections.index(key.split(".")[0]))
+    keys = differing([a, b])
     if as_json:
         return print_json({key: {"a": a.get(key), "b": b.get(key)} for key in keys})
     if not keys:
         return note("the two have the same settings")
     print_table(["SETTING", str(first), str(second)], [(key, _shown(a, key), _shown(b, key)) for key in keys])
-
-
-_ABSENT = object()
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
@@ -152,30 +149,40 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 
 def _settings(path: Path) -> dict[str, Any]:
     """Every setting of a run or of a config file, as `section.key` -> value."""
-    from zoo.config import ConfigError, read_yaml
+    from zoo.config import ConfigError, flatten, read_yaml
 
     file = path / "config.yaml" if path.is_dir() else path
     values = read_yaml(existing(file, "run or config file"))
     if not isinstance(values, Mapping):
         raise ConfigError(f"{file}: expected sections such as model and data, got {values!r}")
-    return dict(_flatten(values))
+    return flatten(values)
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder, or several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="The page of several runs, its plots as PNGs in a folder of that name beside it; by default "
+            "comparison.html in the current folder.",
+        ),
+    ] = None,
+) -> None:
+    """Write RUN/report.html anew from the run's log, or one page that compares several runs.
 
+    Example: zoo report runs/rnn-copying runs/mamba-copying --out copying.html
+    """
+    from zoo.report import compare_page, run_page
 
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
-    """Write DIR/report.html anew from the run's log."""
-    from zoo.report import run_page
-
-    existing(folder, "run")
-    if not is_run(folder):
-        raise FileNotFoundError(
-            f"{folder}: there is no config.yaml, so this is no run; give a folder that zoo train wrote"
-        )
-    typer.echo(run_page(folder))
+    for folder in folders:
+        existing(folder, "run")
+        if not is_run(folder):
+            raise FileNotFoundError(
+                f"{folder}: there is no config.yaml, so this is no run; give a folder that zoo train wrote"
+            )
+    if len(folders) > 1:
+        return typer.echo(compare_page(folders, out or Path("comparison.html")))
+    if out is not None:
+        raise ValueError(f"--out {out} is for the page of several runs; one run's page is {folders[0] / 'report.html'}")
+    typer.echo(run_page(folders[0]))

@@ -1,5 +1,6 @@
-"""Plots and pages of runs: `run_page(folder)` writes one self-contained HTML file, and its plots as PNGs."""
+"""Plots and pages: `run_page` of one run, `compare_page` of several, each a self-contained HTML file and PNGs."""
 
+from zoo.report.compare import compare_page
 from zoo.report.run import run_page
 
-__all__ = ["run_page"]
+__all__ = ["compare_page", "run_page"]

@@ -38,6 +38,21 @@ class Run(NamedTuple):
         return self.config.objective.get("name", "")
 
     @property
+    def parameters(self) -> int | None:
+        """How many numbers the model has learnt; None before the run has ended."""
+        return sum(p.numel() for p in self.model.parameters()) if self.model else None
+
+    @property
+    def steps(self) -> int:
+        """How far it came."""
+        return max((row["step"] for row in self.history.rows), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """How long that took."""
+        return max((row.get("time") or 0 for row in self.history.rows), default=0)
+
+    @property
     def final(self) -> tuple[str, dict[str, float]]:
         """The last metrics, on the part that says most: test, else validation, else training."""
         for split in ("test", "val", "train"):
@@ -54,9 +69,32 @@ class Run(NamedTuple):
         objective = OBJECTIVES.owner(self.objective)
         return "loss" if objective is None else objective.headline
 
+    @property
+    def larger_is_better(self) -> bool:
+        """Of the headline."""
+        objective = OBJECTIVES.owner(self.objective)
+        return objective is not None and objective.larger_is_better
+
 
 def read_run(folder: str | Path) -> Run:
-    """Read what a run wrote; a model or data that are not there become remarks.
+    """Read what a run wrote, and its data; a model or data that are not there become remarks.
+
+    Raises:
+        OSError: the folder has no config or no log, or its model is damaged.
+        ConfigError: its config cannot be read.
+    """
+    run = read_outcome(folder)
+    if run.model is None:
+        return run
+    try:
+        return run._replace(splits=load_data(run.config.data))
+    except (OSError, ValueError, KeyError) as error:
+        remark = f"The data cannot be read any more ({error}), so nothing is shown of the model's answers."
+        return run._replace(remarks=(*run.remarks, remark))
+
+
+def read_outcome(folder: str | Path) -> Run:
+    """The same without the data, which take long to read.
 
     Raises:
         OSError: the folder has no config or no log, or its model is damaged.
@@ -65,16 +103,12 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     config = RunConfig.read(folder / "config.yaml")
     history = read_history(folder / "log.jsonl")
-    remarks, model, splits = [], None, None
+    remarks, model = [], None
     if history.damaged:
         lines = ", ".join(map(str, history.damaged))
         remarks.append(f"log.jsonl: line {lines} is damaged, as after a crash, and was left out.")
     if (folder / "model").is_dir():
         model = weights.load(folder / "model").eval()
-        try:
-            splits = load_data(config.data)
-        except (OSError, ValueError, KeyError) as error:
-            remarks.append(f"The data cannot be read any more ({error}), so nothing is shown of the model's answers.")
     else:
         remarks.append("The run has not ended: there is no model yet.")
-    return Run(folder, config, history, model, splits, tuple(remarks))
+    return Run(folder, config, history, model, None, tuple(remarks))

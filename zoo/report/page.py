@@ -116,7 +116,7 @@ def facts(values: Mapping[str, Any]) -> Html:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in values.items()))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Piece]]) -> Html:
+def table(header: Sequence[Piece], rows: Iterable[Sequence[Piece]]) -> Html:
     """A table."""
     body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
     head = tag("thead", tag("tr", *(tag("th", word) for word in header)))
@@ -179,6 +179,9 @@ def note(text: str) -> Html:
     return tag("p", text, class_="remark")
 
 
-def hero(value: str, meaning: str, detail: str = "") -> Html:
-    """The one number of the page."""
-    return tag("p", tag("b", value), tag("span", meaning, tag("small", detail) if detail else None), class_="hero")
+def hero(value: str, meaning: str, detail: str = "", colour: str | None = None) -> Html:
+    """The one number of the page; its colour, as CSS, can be that of what it belongs to."""
+    style = None if colour is None else f"color:{colour}"
+    return tag(
+        "p", tag("b", value, style=style), tag("span", meaning, tag("small", detail) if detail else None), class_="hero"
+    )

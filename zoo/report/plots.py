@@ -147,15 +147,20 @@ def _curve(axes: "Axes", history: History, key: str) -> None:
         else:
             alone = len(steps) == 1
             axes.plot(steps, values, "o" if alone else "-", color=colour, label=split, markersize=5)
-    if key.endswith("loss") and lowest and min(lowest) > 0 and max(highest) > 30 * min(lowest):
+    over_steps(axes, key, [*lowest, *highest])
+    if len(lowest) > 1:
+        axes.legend(loc="best")
+
+
+def over_steps(axes: "Axes", key: str, values: Sequence[float]) -> None:
+    """Title, grid and scale of a metric over the steps; a loss that falls far is shown on a logarithmic scale."""
+    if key.endswith(("loss", "perplexity")) and values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(named(key))
     axes.set_xlabel("step")
     axes.margins(x=0.03)
     axes.grid(visible=False, axis="x")
-    if len(lowest) > 1:
-        axes.legend(loc="best")
 
 
 def confusion(figure: "Figure", counts: np.ndarray, labels: Sequence[str]) -> None:

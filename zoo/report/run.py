@@ -46,13 +46,21 @@ def hero(run: Run) -> Html:
     return page.hero(measured(headline, metrics[headline]), f"{named(headline)} on {SPLITS[split]}", rest)
 
 
-def write_page(folder: Path, title: str, top: Html, parts: Sequence[Part], *, eyebrow: str = "zoo · a run") -> Path:
-    """Write one page, `report.html`, and the PNGs of its parts into a folder."""
+def write_page(
+    folder: Path,
+    title: str,
+    top: Html | None,
+    parts: Sequence[Part],
+    *,
+    eyebrow: str = "zoo · a run",
+    name: str = "report",
+) -> Path:
+    """Write one page, `report.html` or another name's, into a folder, and the PNGs of its parts below `report/`."""
     footer = f"Written by zoo {__version__} with torch {torch.__version__} and Python {platform.python_version()}."
     text = page.page(title, eyebrow, top, [section for part in parts for section in part.sections], footer)
-    (folder / "report").mkdir(parents=True, exist_ok=True)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     for part in parts:
-        for name, png in part.files.items():
-            replace_file(folder / "report" / name, png)
-    replace_file(folder / "report.html", text.encode())
-    return folder / "report.html"
+        for file, png in part.files.items():
+            replace_file(folder / name / file, png)
+    replace_file(folder / f"{name}.html", text.encode())
+    return folder / f"{name}.html"

@@ -151,12 +151,11 @@ def behaviour(run: Run) -> Part:
 def facts(run: Run) -> Part:
     """The figures of the run, and what is missing or damaged."""
     trainer, data, history = run.config.trainer, run.config.data, run.history
-    rows = history.rows
     speeds = history.column("train", "samples_per_second")[1]
     values = {
-        "parameters": f"{sum(p.numel() for p in run.model.parameters()):,}" if run.model else None,
-        "steps": f"{max((row['step'] for row in rows), default=0):,}",
-        "time": duration(max((row.get("time") or 0 for row in rows), default=0)),
+        "parameters": None if run.parameters is None else f"{run.parameters:,}",
+        "steps": f"{run.steps:,}",
+        "time": duration(run.seconds),
         "samples per second": f"{np.median(speeds):,.0f}" if speeds else None,
         "global batch": f"{data.get('batch_size', 0) * trainer.accumulate:,} per process",
         "training samples": f"{len(run.splits.train):,}" if run.splits else None,
