@@ -6,14 +6,10 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.cli.output import note
 from zoo.config import to_yaml
-
-if TYPE_CHECKING:
-    from zoo.training.data import Spec
 
 FROM_DATA = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
 WIDTH = 100
@@ -97,9 +93,6 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
             raise
         note(f"not tried out, for the data cannot be read: {error}")
         return run.objective.get("name") or DEFAULT[task]
-    suited = _suited(splits.spec, DEFAULT.get(task))
-    if suited is not None:
-        run = replace(run, objective={"name": suited, **run.objective})
     parts = assemble(run, None, splits, None)
     batch = splits.train.fetch([0], None)
     inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
@@ -109,17 +102,6 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     except RuntimeError as error:  # a plugin's network may need numbers, where there are only shapes
         note(f"not tried out on a sample: {str(error).splitlines()[0]}")
     return parts.config.objective["name"]
-
-
-def _suited(spec: "Spec", usual: str | None) -> str | None:
-    """The objective that data ask for, where it is not the one that is usual for the model."""
-    if spec.out_features is not None:
-        return "forecasting"
-    if "pair_tokens" in spec.keys:
-        return "sentence_embedding"
-    if usual in ("classification", "causal_lm", "masked_lm") and spec.target_mean:
-        return "regression"
-    return "classification" if usual in ("causal_lm", "masked_lm") and spec.num_classes is not None else None
 
 
 def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:

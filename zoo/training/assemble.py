@@ -14,7 +14,7 @@ from zoo import factory
 from zoo.config import ConfigError, build, read_yaml, to_dict
 from zoo.registry import ARCHITECTURES, Architecture, architecture_of
 from zoo.training.data import DATA_SETS, Spec, Splits
-from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
+from zoo.training.objectives import OBJECTIVES, Objective, suited
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
 from zoo.weights import TOKENIZER, provenance_of, remember
@@ -184,19 +184,20 @@ def _objective(
     if objective is not None:
         _check_names(model, spec, objective)
         return {"name": type(objective).__name__, **to_dict(objective.options)}, objective
-    name = section.get("name") or _default_objective(model)
+    name = section.get("name") or _suited_objective(model, spec)
     found = OBJECTIVES.find(name)
     _check_names(model, spec, found)
     options = build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
     return {"name": found.name, **to_dict(options)}, found(options, spec)
 
 
-def _default_objective(model: nn.Module) -> str:
+def _suited_objective(model: nn.Module, spec: Spec) -> str:
     record = architecture_of(model)
-    if record is None or record.task not in DEFAULT:
+    name = suited(None if record is None else record.task, spec)
+    if name is None:
         known = ", ".join(OBJECTIVES.records())
         raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")
-    return DEFAULT[record.task]
+    return name
 
 
 def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objective]) -> None:

@@ -142,7 +142,7 @@ class RunConfig:
     data: Mapping[str, Any] = field(default_factory=dict)
     """`name`, `batch_size`, `workers`, and the options of that data set."""
     objective: Mapping[str, Any] = field(default_factory=dict)
-    """`name` and its options; by default what the model's task is trained by."""
+    """`name` and its options; by default what the data ask for, else what the model's task is trained by."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     trainer: TrainerConfig = TrainerConfig()
