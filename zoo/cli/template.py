@@ -28,7 +28,7 @@ def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any
     from zoo.training.assemble import Loading
     from zoo.training.data import DATA_SETS
     from zoo.training.objectives import OBJECTIVES
-    from zoo.training.run import OptimizerConfig, ScheduleConfig, TrainerConfig
+    from zoo.training.run import OptimizerConfig, RunConfig, ScheduleConfig, TrainerConfig
 
     objective, data = OBJECTIVES.find(goal), changes["data"]
     data_config = DATA_SETS.find(data["name"]).config
@@ -48,6 +48,9 @@ def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any
         *section("optimizer", {"name": "adamw", "lr": 1e-3}, OptimizerConfig),
         *section("schedule", {"name": "cosine", "warmup": 0.05}, ScheduleConfig),
         *section("trainer", {**length, "seed": 0}, TrainerConfig, skip=("epochs", "steps")),
+        "",
+        f"# {field_docs(RunConfig)['kernels']}",
+        _line("kernels", changes["kernels"]) if "kernels" in changes else f"#{_line('kernels', RunConfig.kernels)}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from zoo import factory
-from zoo.config import ConfigError, build, read_yaml, to_dict
+from zoo.config import ConfigError, build, to_dict
 from zoo.registry import ARCHITECTURES, Architecture, architecture_of
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import OBJECTIVES, Objective, suited
@@ -261,7 +261,7 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
     if not path.exists():
         return
-    before, now = _flat(read_yaml(path)), _flat(to_dict(config))
+    before, now = _flat(to_dict(RunConfig.read(path))), _flat(to_dict(config))  # an older run lacks newer options
     harmless = HARMLESS - ({"trainer.eval_every"} if config.trainer.keep_best else set())
     changed = [key for key in sorted({*before, *now} - harmless) if before.get(key) != now.get(key)]
     if changed:

@@ -146,6 +146,8 @@ class RunConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     trainer: TrainerConfig = TrainerConfig()
+    kernels: Literal["auto", "reference", "fused"] = "auto"
+    """Which implementation of each operation runs: the fastest that can, the plain definition, or the Triton kernel."""
 
     @classmethod
     def read(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "RunConfig":
