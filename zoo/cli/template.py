@@ -82,7 +82,7 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         OSError: the data cannot be read.
     """
     from zoo.config import merge
-    from zoo.training.assemble import assemble, load_data
+    from zoo.training.assemble import assemble
     from zoo.training.objectives import DEFAULT
     from zoo.training.run import RunConfig
 
@@ -90,14 +90,13 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     length = {} if "epochs" in changes.get("trainer", {}) else {"steps": 1}
     run = RunConfig.of(merge({"model": shape, "trainer": length}, changes), "create-config")
     try:
-        splits = load_data(run.data)
+        parts = assemble(run, None, None, None)
     except OSError as error:
         if task not in DEFAULT:
             raise
         note(f"not tried out, for the data cannot be read: {error}")
         return run.objective.get("name") or DEFAULT[task]
-    parts = assemble(run, None, splits, None)
-    batch = splits.train.fetch([0], None)
+    batch = parts.splits.train.fetch([0], None)
     inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
     try:
         if inputs:  # a generator of pictures takes none

@@ -12,12 +12,14 @@ from torch import nn
 
 from zoo import factory
 from zoo.config import ConfigError, build, to_dict
-from zoo.registry import ARCHITECTURES, Architecture, architecture_of
+from zoo.registry import ARCHITECTURES, Architecture, architecture_of, resolve
+from zoo.tokenizer import tokenizer, tokenizer_files
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import OBJECTIVES, Objective, suited
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
 from zoo.weights import TOKENIZER, provenance_of, remember
+from zoo.weights.cards import find_card
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -58,7 +60,7 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     Raises:
         ConfigError: a section is missing or does not fit; the message names the parts.
     """
-    section, splits = _data(config.data, data)
+    section, splits = _data(_read_alike(config.data, config.model), data)
     named, model = _model(config, model, splits.spec)
     goal, objective = _objective(config.objective, objective, model, splits.spec)
     _check_sizes(model, splits.spec)
@@ -100,6 +102,34 @@ def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, An
     if len(splits.train) == 0:
         raise ConfigError(f"data {record.name}: the training part is empty; choose other options")
     return {"name": record.name, **to_dict(loading), **to_dict(built)}, splits
+
+
+def _read_alike(data: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data section, with the tokenizer that came with the weights to start from where text has none of its own."""
+    options = {field.name for field in fields(DATA_SETS.find(_name(data, "data")).config)} if "name" in data else ()
+    if "tokenizer" not in options or data.get("tokenizer") is not None:
+        return data
+    source = _weights(model)
+    return data if source is None or not _has_tokenizer(source) else {**data, "tokenizer": source}
+
+
+def _has_tokenizer(source: str) -> bool:
+    try:
+        return bool(tokenizer_files(tokenizer(source)))
+    except ValueError:  # they have none, and `_model` names whatever else is wrong with them
+        return False
+
+
+def _weights(model: Mapping[str, Any]) -> str | None:
+    """The name of the weights to start from, if a model section names some."""
+    name, place = model.get("name"), str(model.get("weights") or "").removeprefix(factory.LOCAL)
+    if not isinstance(name, str) or not _has_weights(name, model):
+        return None
+    if place and Path(place).is_dir():
+        return f"{factory.LOCAL}{place}"
+    if model.get("pretrained") and ":" not in name and (found := resolve(name)).tag is None:
+        return f"{found.preset}.{find_card(found.architecture, found.preset, None).tag}"
+    return name
 
 
 def _name(section: Mapping[str, Any], kind: str) -> str:
@@ -217,6 +247,11 @@ def _check_sizes(model: nn.Module, spec: Spec) -> None:
     for name, given in spec.model_fields().items():
         has = getattr(own, name, None)
         enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
+        if not enough and name == "vocab_size" and spec.tokenizer:
+            raise ConfigError(
+                f"{who} has vocab_size {has}, but the data's tokenizer has {given} tokens; name the model's own by "
+                f"data.tokenizer, or if it starts without weights, set model.vocab_size={given}"
+            )
         if not enough:
             raise ConfigError(
                 f"{who} has {name} {has}, but the data have {given}; choose other data, or train with "
