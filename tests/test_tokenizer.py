@@ -1,6 +1,7 @@
 """Text to tokens and back: bytes, tokenizer.json files, and how they travel with the weights."""
 
 import json
+import shutil
 import sysconfig
 from pathlib import Path
 
@@ -203,6 +204,23 @@ def test_a_config_that_starts_from_weights_reads_text_as_they_do(model, folder, 
 
 def test_weights_that_read_bytes_go_on_reading_bytes(texts):
     sections = {"model": "gpt2.stdlib", "data": {"name": "text", "path": str(texts)}, "trainer": {"steps": 1}}
+    assert zoo.Trainer(RunConfig.of(sections)).config.data["tokenizer"] is None
+
+
+def test_weights_that_came_without_a_tokenizer_read_no_text(folder, texts, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("tokenizer*"))
+    sections = {"model": f"local-dir:{bare}", "data": {"name": "text", "path": str(texts)}, "trainer": {"steps": 1}}
+    with pytest.raises(ConfigError, match=r"vocabulary of 400 tokens and no tokenizer .*; or name .* data\.tokenizer$"):
+        zoo.Trainer(RunConfig.of(sections))
+
+
+def test_a_model_of_bytes_may_have_tokens_above_them(texts, tmp_path):
+    model = zoo.create("bert", vocab_size=257, dim=16, depth=1, num_heads=2, mlp_dim=16)  # the last one is its mask
+    assert zoo.tokenizer(model).encode("a<extra_id_0>")[0] == [97, 256]
+    zoo.save(model, tmp_path / "bert")
+    data = {"name": "text", "path": str(texts), "seq_len": 32}
+    sections = {"model": f"local-dir:{tmp_path / 'bert'}", "data": data, "trainer": {"steps": 1}}
     assert zoo.Trainer(RunConfig.of(sections)).config.data["tokenizer"] is None
 
 

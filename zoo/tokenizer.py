@@ -16,7 +16,7 @@ from zoo.weights import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 BYTES = 256
 """The vocabulary of models that read text byte by byte."""
 SENTINELS = 100
-"""Such a model may have so many tokens above the bytes, which stand for what was cut out of a text."""
+"""Such a model may have up to so many tokens above the bytes, which stand for what was cut out of a text."""
 END = 0
 """The byte after which a text is over, as `zoo/training/data/text.py` joins them."""
 HELD_BACK = "\ufffd"
@@ -139,7 +139,7 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
         return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
     described = config(model_or_name) if isinstance(model_or_name, str) else getattr(model_or_name, "config", None)
     size = getattr(described, "vocab_size", None)
-    if size in (BYTES, BYTES + SENTINELS):
+    if size is not None and BYTES <= size <= BYTES + SENTINELS:
         return ByteTokenizer(size - BYTES)
     who = model_or_name if isinstance(model_or_name, str) else type(model_or_name).__name__
     if size is None:

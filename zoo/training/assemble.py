@@ -60,7 +60,7 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     Raises:
         ConfigError: a section is missing or does not fit; the message names the parts.
     """
-    section, splits = _data(_read_alike(config.data, config.model), data)
+    section, splits = _data(_read_alike(config.data, config.model) if data is None else config.data, data)
     named, model = _model(config, model, splits.spec)
     goal, objective = _objective(config.objective, objective, model, splits.spec)
     _check_sizes(model, splits.spec)
@@ -105,19 +105,24 @@ def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, An
 
 
 def _read_alike(data: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data section, with the tokenizer that came with the weights to start from where text has none of its own."""
-    options = {field.name for field in fields(DATA_SETS.find(_name(data, "data")).config)} if "name" in data else ()
+    """The data section, with the tokenizer that came with the weights to start from where text has none of its own.
+
+    Raises:
+        ConfigError: they read text, but neither came with a tokenizer nor read bytes.
+    """
+    options = {field.name for field in fields(DATA_SETS.find(_name(data, "data")).config)}
     if "tokenizer" not in options or data.get("tokenizer") is not None:
         return data
     source = _weights(model)
-    return data if source is None or not _has_tokenizer(source) else {**data, "tokenizer": source}
-
-
-def _has_tokenizer(source: str) -> bool:
+    if source is None or not hasattr(factory.config(source), "vocab_size"):
+        return data
     try:
-        return bool(tokenizer_files(tokenizer(source)))
-    except ValueError:  # they have none, and `_model` names whatever else is wrong with them
-        return False
+        reader = tokenizer(source)
+    except ValueError as error:
+        if "vocab_size" in model:  # weights without a config, which may have read bytes
+            return data
+        raise ConfigError(f"{error}; or name a tokenizer by data.tokenizer") from None
+    return {**data, "tokenizer": source} if tokenizer_files(reader) else data
 
 
 def _weights(model: Mapping[str, Any]) -> str | None:
