@@ -1,7 +1,7 @@
-"""Write zoo/cards/<architecture>.yaml for the weights that torchvision and timm publish: `python scripts/cards.py`.
+"""Write zoo/cards/<architecture>.yaml for weights that others publish: `python scripts/cards.py`.
 
-Bundled weights stay; what the libraries have but does not fit one of our presets is named on standard error. The
-libraries are in the extra `peers`.
+Bundled weights stay; what others have but does not fit one of our presets is named on standard error. torchvision and
+timm, whose weights of images these are, come with the extra `peers`; those of text stand in a table of ours.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.config import read_yaml, to_dict, to_yaml
 from zoo.convert.published import published
+from zoo.convert.published_text import published_text
 from zoo.registry import ARCHITECTURES, Weights
 from zoo.weights.cards import CARDS
 
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("architectures", nargs="*", help="by default all")
     names = parser.parse_args().architectures or list(ARCHITECTURES.records())
     for name in names:
-        found = list(published(ARCHITECTURES.find(name)))
+        found = [*published(ARCHITECTURES.find(name)), *published_text(ARCHITECTURES.find(name))]
         for reason in (each for each in found if isinstance(each, str)):
             print(f"left out: {reason}", file=sys.stderr)  # noqa: T201 - the script's answer
         if cards := [each for each in found if isinstance(each, Weights)]:

@@ -11,8 +11,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextlib.contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """Serve `owner/name/file` -> bytes at every revision; gives the endpoint and the list of what was asked for."""
+def serving(files: dict[str, bytes], gated: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Serve `owner/name/file` -> bytes at every revision; gives the endpoint and the list of what was asked for.
+
+    A gated Hub shows nothing to those who have not asked.
+    """
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -27,10 +30,11 @@ def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         def answer(self) -> bytes | None:
             owner, name, _, revision, file = unquote(self.path).strip("/").split("/", 4)
             asked.append(f"{self.command} {owner}/{name}/{file}@{revision}")
-            data = files.get(f"{owner}/{name}/{file}")
+            data = None if gated else files.get(f"{owner}/{name}/{file}")
             if data is None:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_response(401 if gated else 404)
+                self.send_header("X-Error-Code", "GatedRepo" if gated else "EntryNotFound")
+                self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return None

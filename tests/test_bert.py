@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from comparison import largest_difference
 from laws import build, differ, perturbed
 from safetensors.torch import load_file, save_file
 
@@ -80,10 +81,6 @@ def final(theirs, output):
 
 def at_tokens(output, mask):
     return output[mask] if output.shape[:2] == mask.shape else output
-
-
-def largest_difference(value, truth):
-    return ((value - truth).abs().max() / truth.abs().max()).item()
 
 
 @pytest.mark.peers

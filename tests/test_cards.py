@@ -10,11 +10,13 @@ from sklearn.datasets import load_sample_image
 import zoo
 from zoo.config import read_yaml
 from zoo.convert.published import HIDDEN_NORMALISATION, published
-from zoo.registry import ARCHITECTURES
+from zoo.convert.published_text import PICKLED, REPOSITORIES, published_text
+from zoo.registry import ARCHITECTURES, resolve
 from zoo.weights.cards import CARDS, cards, labels
 
 pytestmark = pytest.mark.peers
 
+TEXT = ("gpt2", "bert", "llama", "t5", "mamba", "mamba2")
 EVERY = [card for record in ARCHITECTURES.records().values() for card in cards(record)]
 PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
 
@@ -22,7 +24,7 @@ PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
 def different():
     """One card of each library for each way of preparing images."""
     found = {}
-    for card in PUBLISHED:
+    for card in (card for card in PUBLISHED if card.preprocessing):
         library = "torchvision" if "torchvision" in card.source else "timm"
         found.setdefault((library, str(dict(card.preprocessing)), card.preset in HIDDEN_NORMALISATION), card)
     return [pytest.param(card, id=f"{card.preset}.{card.tag}") for card in found.values()]
@@ -57,14 +59,34 @@ def test_images_are_prepared_as_by_those_who_trained(card):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet"])
-def test_a_file_of_cards_is_what_the_libraries_say_today(name):
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", *TEXT])
+def test_a_file_of_cards_is_what_the_libraries_and_our_table_say_today(name):
+    record = ARCHITECTURES.find(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        now = {
-            (card.preset, card.tag): card for card in published(ARCHITECTURES.find(name)) if not isinstance(card, str)
-        }
-    assert {(card.preset, card.tag): card for card in cards(ARCHITECTURES.find(name))} == now
+        found = [*published(record), *published_text(record)]
+    now = {(card.preset, card.tag): card for card in found if not isinstance(card, str)}
+    written = {(card.preset, card.tag): card for card in cards(record) if "bundled" not in card.source}
+    assert written == now
+
+
+def test_every_repository_of_text_has_a_card_and_reads_by_a_tokenizer():
+    names = {f"{card.preset}.{card.tag}": card for card in PUBLISHED if card.tokenizer}
+    assert names.keys() == REPOSITORIES.keys()
+    for card in names.values():
+        assert {"revision", "sha256"} <= card.source.keys() or card.source["pinned"] is False
+        assert card.source.get("gated", False) == card.source["repo"].startswith("meta-llama/")
+
+
+def test_a_repository_s_name_stands_for_the_preset_of_its_card():
+    for name, where in REPOSITORIES.items():
+        if ARCHITECTURES.owner(where.name) is not None:
+            assert resolve(where.name).preset == name.partition(".")[0]
+
+
+def test_no_repository_of_pickles_has_a_card():
+    assert not {card.source["repo"] for card in PUBLISHED if "repo" in card.source} & PICKLED.keys()
+    assert not set(PICKLED.values()) - set(zoo.list_models())
 
 
 def test_a_preset_has_one_default_at_most_and_every_published_one_has_it():
@@ -76,7 +98,7 @@ def test_a_preset_has_one_default_at_most_and_every_published_one_has_it():
 def test_every_tag_has_a_config_and_as_many_labels_as_classes():
     for card in PUBLISHED:
         config = zoo.config(f"{card.preset}.{card.tag}")
-        assert len(labels(card)) in (0, config.num_classes)
+        assert len(labels(card)) in (0, getattr(config, "num_classes", None))
 
 
 def test_licences_say_what_is_permitted():
@@ -94,7 +116,8 @@ def test_default_tags_never_change():
         "densenet121": "ra_in1k", "efficientnet_b0": "ra_in1k", "efficientnet_v2_s": "imagenet1k_v1",
         "vit_b_16": "augreg2_in21k_ft_in1k", "deit_s_16": "fb_in1k", "mae_b_16": "mae",
         "convnext_tiny": "in12k_ft_in1k", "inception_v3": "tv_in1k", "googlenet": "imagenet1k_v1",
-        "r2plus1d_18": "kinetics400_v1",
+        "r2plus1d_18": "kinetics400_v1", "gpt2": "openai", "bert_base": "google", "minilm_l6": "all_v2",
+        "smollm2_135m": "base", "t5_small": "google", "t5_v1_1_small": "flan", "mamba_130m": "pile",
     }  # fmt: skip
     assert {card.preset: card.tag for card in EVERY if card.default and card.preset in frozen} == frozen
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-import transformers
+from comparison import TEXT, built, largest_difference, texts
 from safetensors.torch import load_file, save_file
 
 import zoo
@@ -12,8 +12,8 @@ from zoo.convert import foreign_tensors
 
 pytestmark = pytest.mark.peers
 
-TEXT = {"vocab_size": 101, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
-
+SSM = {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}
+BIASES = {"use_bias": True, "use_conv_bias": False, "tie_word_embeddings": False}
 DECODERS = {
     # a name for the case: transformers' config and class
     "gpt2": ("GPT2", {"n_positions": 48, "n_embd": 32, "n_layer": 3, "n_head": 4}),
@@ -36,9 +36,11 @@ DECODERS = {
          "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-5,
          "rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
     ),
+    "mamba": ("Mamba", SSM),
+    "mamba untied, with biases": ("Mamba", {**SSM, **BIASES, "time_step_rank": 5, "conv_kernel": 3, "expand": 3}),
+    "mamba2": ("Mamba2", {**SSM, "head_dim": 16, "num_heads": 4, "n_groups": 1, "tie_word_embeddings": True}),
+    "mamba2 untied, with biases": ("Mamba2", {**SSM, **BIASES, "head_dim": 8, "num_heads": 8, "n_groups": 4}),
 }  # fmt: skip
-SUFFIX = {"GPT2": "LMHeadModel"}
-"""What the class is called behind the family's name, where it is not `ForCausalLM`."""
 
 
 @pytest.fixture(scope="module", params=DECODERS, ids=str)
@@ -49,24 +51,6 @@ def pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("peer")
     theirs.save_pretrained(folder)
     return theirs, folder, zoo.create(f"local-dir:{folder}").eval()
-
-
-def built(family, options):
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**TEXT, **options)
-    model = getattr(transformers, family + SUFFIX.get(family, "ForCausalLM"))(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * parameter.std().nan_to_num(1).clamp(min=0.1) * torch.randn_like(parameter)
-    return model
-
-
-def texts(batch=2, seq=23):
-    return torch.randint(1, TEXT["vocab_size"], (batch, seq), generator=torch.Generator().manual_seed(1))
-
-
-def largest_difference(value, truth):
-    return ((value - truth).abs().max() / truth.abs().max()).item()
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from comparison import built, largest_difference, texts
 from laws import build, differ, perturbed
 from safetensors.torch import load_file, save_file
 from torch.utils._pytree import tree_leaves, tree_map
@@ -19,91 +20,25 @@ from zoo.convert import foreign_tensors
 
 each_mamba = pytest.mark.parametrize("architecture", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
 
-TEXT = {"vocab_size": 101, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}
-BIASES = {"use_bias": True, "use_conv_bias": False, "tie_word_embeddings": False}
 PAIRS = {
-    # a name for the case: transformers' config and class
     "mamba": ("Mamba", SMALL),
-    "mamba untied, with biases": ("Mamba", {**SMALL, **BIASES, "time_step_rank": 5, "conv_kernel": 3, "expand": 3}),
     "mamba2": ("Mamba2", {**SMALL, "head_dim": 16, "num_heads": 4, "n_groups": 1, "tie_word_embeddings": True}),
-    "mamba2 untied, with biases": ("Mamba2", {**SMALL, **BIASES, "head_dim": 8, "num_heads": 8, "n_groups": 4}),
 }
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=str)
 def pair(request, tmp_path_factory):
-    """A network of transformers with weights in which nothing is zero or one any more, its folder, and ours."""
-    family, options = PAIRS[request.param]
-    theirs, folder = built(family, options), tmp_path_factory.mktemp("peer")
-    theirs.save_pretrained(folder)
-    return theirs, folder, zoo.create(f"local-dir:{folder}").eval()
-
-
-def built(family, options):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**TEXT, **options)
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * parameter.std().nan_to_num(1).clamp(min=0.1) * torch.randn_like(parameter)
-    return model
-
-
-def texts(batch=2, seq=85):
-    return torch.randint(1, TEXT["vocab_size"], (batch, seq), generator=torch.Generator().manual_seed(1))
-
-
-def largest_difference(value, truth):
-    return ((value - truth).abs().max() / truth.abs().max()).item()
-
-
-@pytest.mark.peers
-@torch.no_grad()
-def test_logits_are_the_peer_s(pair):
-    theirs, _, ours = pair
-    assert largest_difference(ours(texts()), theirs(texts()).logits) < 2e-5
-
-
-@pytest.mark.peers
-def test_gradients_are_the_peer_s(pair):
-    theirs, _, ours = pair
-    for model in (ours, theirs):
-        model.zero_grad()
-        output = model(texts())
-        logits = output if model is ours else output.logits
-        F.cross_entropy(logits.flatten(0, 1), texts().roll(-1, 1).flatten()).backward()
-    holder = zoo.create(ours.config)
-    holder.load_state_dict({name: parameter.grad for name, parameter in ours.named_parameters()})
-    found = foreign_tensors(holder, "transformers")  # the gradients went the way of the weights
-    expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    assert found.keys() == expected.keys()
-    error = sum((found[name] - gradient).square().sum() for name, gradient in expected.items()).sqrt()
-    assert error / sum(gradient.square().sum() for gradient in expected.values()).sqrt() < 1e-4
-
-
-@pytest.mark.peers
-@torch.no_grad()
-def test_greedy_texts_are_the_peer_s_token_for_token(pair):
-    theirs, _, ours = pair
-    expected = theirs.generate(texts(3, 9), max_new_tokens=30, do_sample=False)
-    assert torch.equal(ours.generate(texts(3, 9), 30), expected)
-
-
-@pytest.mark.peers
-def test_export_returns_the_same_keys_and_bits(pair, tmp_path):
-    _, folder, ours = pair
-    stored = load_file(folder / "model.safetensors")
-    written = load_file(zoo.export_weights(ours, tmp_path / "out.safetensors", format="transformers"))
-    assert written.keys() == stored.keys()
-    assert all(written[name].dtype == t.dtype and torch.equal(written[name], t) for name, t in stored.items())
+    """The folder of a network of transformers, and ours."""
+    folder = tmp_path_factory.mktemp("peer")
+    built(*PAIRS[request.param]).save_pretrained(folder)
+    return folder, zoo.create(f"local-dir:{folder}").eval()
 
 
 @pytest.mark.peers
 @torch.no_grad()
 def test_the_authors_names_are_known_with_and_without_the_tied_head(pair, tmp_path):
-    _, folder, ours = pair
+    folder, ours = pair
     name, embedding = ours.provenance.preset, "backbone.embedding.weight"
     original = {
         key.replace("embeddings", "embedding"): tensor

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comparison import largest_difference
 from peers import BARE, COUNTED, EQUAL, FOREIGN, HEADLESS
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -44,10 +45,6 @@ def shake(model):
 
 def first(output):
     return output[0] if isinstance(output, tuple) else output
-
-
-def largest_difference(value, truth):
-    return ((value - truth).abs().max() / truth.abs().max()).item()
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from comparison import largest_difference, perturbed
 from laws import build
 from safetensors.torch import load_file, save_file
 
@@ -36,10 +37,7 @@ def peer(options):
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**SIZES, **options)).eval()
     if not model.config.scale_decoder_outputs:  # transformers 5 ties what the released files of 1.1 do not
         model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone())
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * parameter.std().nan_to_num(1).clamp(min=0.1) * torch.randn_like(parameter)
-    return model
+    return perturbed(model)
 
 
 def texts(batch=3, seq=30, seed=1):
@@ -60,10 +58,6 @@ def outputs(theirs, ours, mask):
         input_ids=source, decoder_input_ids=tokens, attention_mask=None if mask is None else mask.long()
     ).logits
     return ours(source, tokens, mask), expected
-
-
-def largest_difference(value, truth):
-    return ((value - truth).abs().max() / truth.abs().max()).item()
 
 
 each_mask = pytest.mark.parametrize("mask", [False, True], ids=["full", "padded"])

@@ -98,6 +98,14 @@ def test_an_enormous_tokenizer_is_not_read(folder, tmp_path, monkeypatch):
         zoo.create(f"local-dir:{folder}")
 
 
+@pytest.mark.parametrize(("end", "pad"), [("<|endoftext|>", None), ("</s>", "<pad>"), (None, "[PAD]"), (None, None)])
+def test_what_ends_a_text_is_known_by_its_usual_name_where_the_config_is_silent(library, end, pad):
+    made = Library.from_str(library.to_str().replace("<end>", end or "<other>").replace("<pad>", pad or "<more>"))
+    reader = FileTokenizer(made.to_str().encode(), b'{"model_max_length": 1024}')
+    assert reader.stop_tokens == (() if end is None else (0,))
+    assert reader.pad_token == (0 if pad is None else 1)
+
+
 def test_models_without_a_tokenizer_say_so():
     assert isinstance(zoo.tokenizer(zoo.create("gpt2", vocab_size=256, dim=16, depth=1, num_heads=2)), ByteTokenizer)
     with pytest.raises(ValueError, match=r"GPT2 has a vocabulary of 99 tokens and no tokenizer with it"):

@@ -15,7 +15,7 @@ from torch import nn
 from zoo.config import replace
 from zoo.convert import recognise
 from zoo.convert.folder import is_foreign, read_foreign
-from zoo.hub.client import fetch
+from zoo.hub.client import fetch, fetch_tokenizer
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
 from zoo.weights import (
     TOKENIZER,
@@ -66,7 +66,7 @@ def create(
         ConfigError: an option is unknown, has the wrong type, or contradicts another.
         MismatchError: weights and model do not belong together.
         DamagedFile: stored files are not what was written.
-        OSError: weights cannot be downloaded.
+        OSError: weights or their tokenizer cannot be downloaded.
     """
     if pretrained and (weights is not None or not isinstance(name, str)):
         raise ValueError("pretrained=True is for a name without weights=; leave one of them out")
@@ -112,7 +112,9 @@ class _Start(NamedTuple):
     """Whether a file says what the config is, which then may ask for anything."""
 
 
-def _start(name: Any, pretrained: bool, load: bool, verify: bool, endpoint: str | None = None) -> _Start:
+def _start(
+    name: Any, pretrained: bool, load: bool, verify: bool, endpoint: str | None = None, *, text: bool = False
+) -> _Start:
     """Look a name up.
 
     Args:
@@ -121,6 +123,7 @@ def _start(name: Any, pretrained: bool, load: bool, verify: bool, endpoint: str 
         load: whether the weights of a tag or a folder are wanted.
         verify: whether to compare files with their sha256 before.
         endpoint: the Hub's address.
+        text: whether the tokenizer of a tag is wanted, which weights bring with them.
     """
     if not isinstance(name, str):
         return _from_instance(name)
@@ -139,12 +142,14 @@ def _start(name: Any, pretrained: bool, load: bool, verify: bool, endpoint: str 
     folder = bundled_folder(card)
     if folder is not None:
         return _from_folder(folder, load, verify)
+    config = replace(found.config, card.config, f"{found.preset}.{card.tag}")
+    tensors = fetch(card, endpoint, verify) if load else None
+    files = fetch_tokenizer(card, endpoint, verify) if load or text else {}
     provenance = Provenance(
         architecture=found.architecture.name, preset=found.preset, tag=card.tag, labels=labels(card),
-        preprocessing=card.preprocessing or None, tokenizer=card.tokenizer,
+        preprocessing=card.preprocessing or None, files=files, tokenizer=TOKENIZER if files else None,
     )  # fmt: skip
-    config = replace(found.config, card.config, f"{found.preset}.{card.tag}")
-    return _Start(found.architecture, config, provenance, fetch(card, endpoint, verify) if load else None)
+    return _Start(found.architecture, config, provenance, tensors)
 
 
 def _from_instance(instance: Any) -> _Start:
@@ -315,8 +320,16 @@ def _matches(pattern: str, *names: str) -> bool:
     return any(fnmatchcase(name, spelt) for name in names)
 
 
-def provenance(model_or_name: nn.Module | str) -> Provenance:
-    """Where a model comes from and what belongs to its weights; of a name, what a model made by it would say."""
+def provenance(model_or_name: nn.Module | str, *, text: bool = False) -> Provenance:
+    """Where a model comes from and what belongs to its weights; of a name, what a model made by it would say.
+
+    Args:
+        model_or_name: a model, or what `create` takes.
+        text: whether a name's tokenizer is wanted too, which may have to be downloaded.
+
+    Raises:
+        OSError: it cannot be.
+    """
     if isinstance(model_or_name, nn.Module):
         return provenance_of(model_or_name)
-    return _start(model_or_name, pretrained=False, load=False, verify=False).provenance
+    return _start(model_or_name, pretrained=False, load=False, verify=False, text=text).provenance

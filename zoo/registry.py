@@ -88,8 +88,11 @@ class Weights:
     preset: str
     tag: str
     source: Mapping[str, Any]
-    """`{bundled: file}`, `{repo:, revision:, file:, sha256:}` or `{torchvision: enum name}`; `pinned: false` says that
-    revision and sha256 could not be known when the card was written."""
+    """`{bundled: file}`, `{torchvision: enum name}` or `{repo:, revision:, file:, sha256:}`.
+
+    A repository's file is one of tensors, or the index of several; its sha256 is that file's, or one for each file
+    name. `pinned: false` says that revision and sha256 could not be known when the card was written, `gated: true` that
+    the owner asks for consent before a download, `tokenizer` which other repository has the tokenizer."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Config fields in which this tag differs from its preset."""
     license: str = "unknown"
@@ -101,6 +104,7 @@ class Weights:
     label_set: str | None = None
     """A known list of labels instead: `imagenet-1k` or `kinetics-400`."""
     tokenizer: str | None = None
+    """`tokenizer.json` where the weights read text by the one that lies beside them."""
     recipe: str | None = None
     """The config of this repository that trained it, where one did."""
     default: bool = False

@@ -19,6 +19,8 @@ SENTINELS = 100
 """Such a model may have up to so many tokens above the bytes, which stand for what was cut out of a text."""
 END = 0
 """The byte after which a text is over, as `zoo/training/data/text.py` joins them."""
+ENDS, PADS = ("<|endoftext|>", "</s>"), ("<pad>", "[PAD]")
+"""What ends and fills up texts where a tokenizer_config.json is silent, as GPT-2's, BERT's and T5's own are."""
 HELD_BACK = "\ufffd"
 """Stands in decoded text where bytes of a letter are still missing."""
 
@@ -106,14 +108,15 @@ class FileTokenizer:
         self._library.no_padding()
         self._library.no_truncation()
         self.vocab_size: int = self._library.get_vocab_size(with_added_tokens=True)
-        end, pad = (self._special(facts.get(name)) for name in ("eos_token", "pad_token"))
+        end, pad = self._special(facts.get("eos_token"), ENDS), self._special(facts.get("pad_token"), PADS)
         self.stop_tokens: tuple[int, ...] = () if end is None else (end,)
         self.pad_token: int = pad if pad is not None else end or 0
 
-    def _special(self, token: object) -> int | None:
-        """The number of a special token, which is given as its text or as an object with it."""
+    def _special(self, token: object, usual: Sequence[str]) -> int | None:
+        """The number of a special token, given as its text or as an object with it; else the first usual one's."""
         content = token.get("content") if isinstance(token, Mapping) else token
-        return self._library.token_to_id(content) if isinstance(content, str) else None
+        names = [content] if isinstance(content, str) else usual
+        return next((found for name in names if (found := self._library.token_to_id(name)) is not None), None)
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
         """See `Tokenizer`; special tokens are added as the file says."""
@@ -134,7 +137,7 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
     Raises:
         ValueError: its weights came without one, and it does not read bytes.
     """
-    source = provenance(model_or_name)
+    source = provenance(model_or_name, text=True)
     if source.tokenizer == TOKENIZER:
         return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
     described = config(model_or_name) if isinstance(model_or_name, str) else getattr(model_or_name, "config", None)

@@ -78,6 +78,7 @@ def _weights(card: "Weights") -> dict[str, Any]:
         "metrics": dict(card.metrics),
         "preprocessing": dict(card.preprocessing),
         "source": dict(card.source),
+        "tokenizer": card.tokenizer,
     }
 
 
@@ -161,7 +162,9 @@ def _weights_row(card: "Weights") -> tuple[str, ...]:
     size, mean = record.get("image_size"), ", ".join(f"{value:.3g}" for value in record.get("mean", ()))
     frames = [f"{record['frames']} frames"] if record.get("frames") else []
     inputs = [*frames, f"{size} x {size}", record.get("interpolation", "bilinear"), f"mean {mean}"] if size else []
-    return card.tag, card.license, commercial, _metrics(card.metrics), ", ".join(inputs)
+    inputs += ["text"] if card.tokenizer else []
+    licence = f"{card.license}, gated" if card.source.get("gated") else card.license
+    return card.tag, licence, commercial, _metrics(card.metrics), ", ".join(inputs)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,5 +1,7 @@
-"""Fetching the weights that a card names; downloaded once, they are read from the cache, also without a network."""
+"""Fetching what a card names; downloaded once, it is read from the cache, also without a network."""
 
+import contextlib
+import re
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -10,8 +12,11 @@ from torch import Tensor
 from zoo.registry import Weights
 from zoo.storage import DamagedFile, describe_file
 from zoo.version import __version__
+from zoo.weights import INDEX, TOKENIZER, TOKENIZER_CONFIG, read_index, read_tensors, read_tokenizer
 from zoo.weights.cards import bundled_names
 from zoo.weights.tensors import Later, Lazy, read_header
+
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fetch(card: Weights, endpoint: str | None = None, verify: bool = True) -> Mapping[str, Lazy]:
@@ -20,7 +25,7 @@ def fetch(card: Weights, endpoint: str | None = None, verify: bool = True) -> Ma
     Args:
         card: of a Hub repository or of torchvision.
         endpoint: the Hub's address; by default HF_ENDPOINT, or huggingface.co.
-        verify: whether to compare the file with the card's sha256, where it has one.
+        verify: whether to compare files with the card's sha256, where it has some.
 
     Raises:
         OSError: they cannot be downloaded; the message names the weights that need no download.
@@ -28,38 +33,104 @@ def fetch(card: Weights, endpoint: str | None = None, verify: bool = True) -> Ma
     """
     if "torchvision" in card.source:
         return _from_torchvision(str(card.source["torchvision"]))
-    path = _from_hub(card, endpoint)
-    expected = card.source.get("sha256")
-    if expected is None and not card.source.get("pinned", True):
+    repo, file, revision = str(card.source["repo"]), str(card.source["file"]), card.source.get("revision")
+    path = _checked(card, _from_hub(repo, file, revision, endpoint), verify)
+    if card.source.get("sha256") is None and not card.source.get("pinned", True):
         warnings.warn(
             f"{card.preset}.{card.tag}: its card knows no checksum, so these are the bytes that the Hub has today",
             stacklevel=2,
         )
+    if file != INDEX:
+        return read_header(path)
+    # The cache keeps a commit's files in one folder named after it; a later one may have other tensors.
+    for shard in sorted(set(read_index(path).values())):
+        _checked(card, _from_hub(repo, shard, path.parent.name, endpoint), verify)
+    return read_tensors(path.parent, links=True)
+
+
+def fetch_tokenizer(card: Weights, endpoint: str | None = None, verify: bool = True) -> dict[str, bytes]:
+    """The files of the tokenizer that belongs to a card's weights, by name; none where it has no tokenizer.
+
+    Args:
+        card: of any weights.
+        endpoint: as for `fetch`.
+        verify: as for `fetch`.
+
+    Raises:
+        OSError: they cannot be downloaded.
+        DamagedFile: the bytes are not those that were published.
+    """
+    if card.tokenizer is None or "repo" not in card.source:
+        return {}
+    own = str(card.source["repo"])
+    repo = str(card.source.get("tokenizer", own))
+    revision = _commit(own, str(card.source["file"]), card.source.get("revision")) if repo == own else None
+    try:
+        path = _checked(card, _from_hub(repo, TOKENIZER, revision, endpoint), verify)
+    except FileNotFoundError:
+        return {}
+    with contextlib.suppress(FileNotFoundError):  # some do without it
+        _checked(card, _from_hub(repo, TOKENIZER_CONFIG, path.parent.name, endpoint), verify)
+    return read_tokenizer(path.parent)
+
+
+def _commit(repo: str, file: str, revision: str | None) -> str | None:
+    """The commit of a file that was downloaded, so that what belongs to it comes from the same one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, file, revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else revision
+
+
+def _checked(card: Weights, path: Path, verify: bool) -> Path:
+    """A downloaded file, if it has the sha256 that the card gives for it: one for its `file`, or one for each name."""
+    known = card.source.get("sha256")
+    known = known if isinstance(known, Mapping) else {str(card.source["file"]): known}
+    expected = known.get(path.name)
     if expected is not None and verify and describe_file(path)["sha256"] != expected:
         raise DamagedFile(f"{path}: its sha256 differs from the card's; delete it, so that it is fetched anew")
-    return read_header(path)
+    return path
 
 
-def _from_hub(card: Weights, endpoint: str | None) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # pyright: ignore[reportPrivateImportUsage]
+def _from_hub(repo: str, file: str, revision: str | None, endpoint: str | None) -> Path:
+    """A file of a repository in the cache.
 
-    repo, file = str(card.source["repo"]), str(card.source["file"])
-    revision: str | None = card.source.get("revision")
-    try:  # what was downloaded once stays as it is, and needs no network
-        return Path(hf_hub_download(repo, file, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
+    Raises:
+        FileNotFoundError: the repository has no such file, now or when it was asked last.
+        OSError: it cannot be downloaded.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+        RemoteEntryNotFoundError,
+    )
+
+    where = f"{repo}/{file}"
+    known = try_to_load_from_cache(repo, file, revision=revision)
+    if isinstance(known, str):  # what was downloaded once stays as it is, and needs no network
+        return Path(known)
+    absent = f"{where} cannot be downloaded: there is no such file; {bundled_names()}"
+    if known is not None and COMMIT.fullmatch(revision or ""):  # a branch may have got it since it was asked
+        raise FileNotFoundError(absent)
     try:
         # Asked once, where the download itself would try for half a minute to reach a Hub that is not there.
-        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision, endpoint=endpoint), endpoint=endpoint)
+        with contextlib.suppress(RemoteEntryNotFoundError):  # that is for the download to remember
+            get_hf_file_metadata(hf_hub_url(repo, file, revision=revision, endpoint=endpoint), endpoint=endpoint)
         return Path(
             hf_hub_download(
                 repo, file, revision=revision, endpoint=endpoint, library_name="zoo", library_version=__version__
             )
         )
+    except RemoteEntryNotFoundError:
+        raise FileNotFoundError(absent) from None
+    except GatedRepoError:
+        reason = (
+            f"its owner asks for consent: accept the licence at https://huggingface.co/{repo}, then `hf auth login`"
+        )
+        raise OSError(f"{where} cannot be downloaded: {reason}; {bundled_names()}") from None
     except (OSError, HTTPError) as error:
-        raise OSError(_refused(f"{repo}/{file}", error)) from None
+        raise OSError(_refused(where, error)) from None
 
 
 def _from_torchvision(name: str) -> Mapping[str, Lazy]:

@@ -240,7 +240,7 @@ def read_tensors(folder: Path, listed: Collection[str] | None = None, *, links: 
     Raises:
         DamagedFile: a file is missing or broken, or the index is wrong.
     """
-    places = _places(folder / INDEX) if (folder / INDEX).exists() else {}
+    places = read_index(folder / INDEX) if (folder / INDEX).exists() else {}
     tensors: dict[str, Stored] = {}
     for file in sorted(set(places.values())) or [TENSORS]:
         path = folder / file
@@ -308,8 +308,12 @@ def _upgraded(data: dict[str, Any], where: Path) -> dict[str, Any]:
     return data
 
 
-def _places(index: Path) -> dict[str, str]:
-    """Tensor -> file, as the index of a model in several files says."""
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor -> file, as the index of a model in several files says.
+
+    Raises:
+        DamagedFile: it is none, or names files that no model has.
+    """
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(OURS.fullmatch(str(file)) for file in places.values()):
         raise DamagedFile(f"{index}: names files that no model has; use another copy")

@@ -4,7 +4,6 @@ A file of named columns: one holds the text, another what is asked of it. With `
 together with a label the two are read as one (as for entailment), without one they are partners to be found.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import HoldOut, check_fractions, check_positive, hold_out
+from zoo.training.data.table_file import check_width, read_cells
 from zoo.training.random import generator
 
 
@@ -92,6 +92,8 @@ def load(options: LabelledText) -> Splits:
         ValueError: it is no such file, or a row lacks something; the message names file, line and column.
     """
     rows = read_rows(options.path)
+    if not rows:
+        raise ValueError(f"{options.path}: the file holds no rows of text")
     texts = _column(options.path, rows, options.text, "text")
     pairs = _column(options.path, rows, options.pair, "pair") if options.pair else None
     answers = _column(options.path, rows, options.label, "label") if options.label else None
@@ -152,43 +154,30 @@ def _targets(
 
 def read_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The rows of a CSV or JSONL file by the names of their columns, each with its line."""
+    if Path(path).suffix.lower() == ".jsonl":
+        return _json_rows(path)
+    (_, header), *rows = read_cells(path)
+    names = [name.strip() for name in header]
+    for line, row in rows:
+        check_width(path, line, row, names)
+    return [(line, dict(zip(names, row, strict=True))) for line, row in rows]
+
+
+def _json_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
+    rows: list[tuple[int, Mapping[str, Any]]] = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = _json_rows(path, file) if Path(path).suffix.lower() == ".jsonl" else _csv_rows(path, file)
+        text = Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file: {error}") from None
-    if not rows:
-        raise ValueError(f"{path}: the file holds no rows")
-    return rows
-
-
-def _json_rows(path: str, file: Any) -> list[tuple[int, Mapping[str, Any]]]:
-    rows: list[tuple[int, Mapping[str, Any]]] = []
-    for line, text in enumerate(file, start=1):
-        if text.strip():
+    for line, written in enumerate(text.split("\n"), start=1):
+        if written.strip():
             try:
-                row = json.loads(text)
+                row = json.loads(written)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {line}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {line}: expected an object, got {type(row).__name__}")
             rows.append((line, row))
-    return rows
-
-
-def _csv_rows(path: str, file: Any) -> list[tuple[int, Mapping[str, Any]]]:
-    first = file.readline()
-    file.seek(0)
-    reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-    names = [name.strip() for name in next(reader, [])]
-    rows: list[tuple[int, Mapping[str, Any]]] = []
-    for row in reader:
-        if row:
-            if len(row) != len(names):
-                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} cells where {len(names)} are expected")
-            rows.append((reader.line_num, dict(zip(names, row, strict=True))))
     return rows
 
 

@@ -72,14 +72,15 @@ def _column(path: str, column: str, names: Sequence[str]) -> int:
 
 def _text_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
     """The columns' names, their cells, NaN where one is no finite number, and the lines that the rows end in."""
-    lines, rows = _cells(path)
-    header = all(_number(cell) is None for cell in rows[0])
-    names = [cell.strip() for cell in rows[0]] if header else [str(place) for place in range(len(rows[0]))]
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(names):
-            raise ValueError(f"{path}, line {line}: {len(row)} cells where {len(names)} are expected")
-    values = [[math.nan if (value := _number(cell)) is None else value for cell in row] for row in rows[header:]]
-    return names, np.array(values, dtype=np.float64).reshape(-1, len(names)), lines[header:]
+    numbered = read_cells(path)
+    first = numbered[0][1]
+    header = all(_number(cell) is None for cell in first)
+    names = [cell.strip() for cell in first] if header else [str(place) for place in range(len(first))]
+    for line, row in numbered:
+        check_width(path, line, row, names)
+    values = [[math.nan if (value := _number(cell)) is None else value for cell in row] for _, row in numbered[header:]]
+    lines = [line for line, _ in numbered[header:]]
+    return names, np.array(values, dtype=np.float64).reshape(-1, len(names)), lines
 
 
 def _npz_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
@@ -118,18 +119,18 @@ def _read_npz(path: str) -> Table:
 
 
 def _read_text(path: str, target: str, header: bool | None) -> Table:
-    lines, rows = _cells(path)
+    rows = read_cells(path)
+    first = rows[0][1]
     if header is None:
-        header = all(_number(cell) is None for cell in rows[0])
-    names = [cell.strip() for cell in rows[0]] if header else [str(i) for i in range(len(rows[0]))]
-    lines, rows = lines[header:], rows[header:]
+        header = all(_number(cell) is None for cell in first)
+    names = [cell.strip() for cell in first] if header else [str(i) for i in range(len(first))]
+    rows = rows[header:]
     if not rows or len(names) < 2:
         raise ValueError(f"{path}: {len(rows)} rows of {len(names)} columns; at least one row of two is needed")
     column = _target_column(path, target, names)
     features = np.empty((len(rows), len(names) - 1))
-    for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
-        if len(row) != len(names):
-            raise ValueError(f"{path}, line {line}: {len(row)} cells where {len(names)} are expected")
+    for i, (line, row) in enumerate(rows):
+        check_width(path, line, row, names)
         values = [_number(cell) for cell in row]
         for j, value in enumerate(values):
             if j != column and value is None:
@@ -138,12 +139,17 @@ def _read_text(path: str, target: str, header: bool | None) -> Table:
                     "encode it, fill it in or leave it out"
                 )
         features[i] = [value for j, value in enumerate(values) if j != column]
-    values = _target([row[column].strip() for row in rows], f"{path}, column {names[column]!r}")
+    values = _target([row[column].strip() for _, row in rows], f"{path}, column {names[column]!r}")
     return Table(features, values, tuple(name for j, name in enumerate(names) if j != column) if header else ())
 
 
-def _cells(path: str) -> tuple[list[int], list[list[str]]]:
-    """The rows that are not blank, and the line in which each ends."""
+def read_cells(path: str) -> list[tuple[int, list[str]]]:
+    """The rows of delimited text that are not blank, each with the line in which it ends.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file, or holds no rows.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -157,7 +163,13 @@ def _cells(path: str) -> tuple[list[int], list[list[str]]]:
         raise ValueError(f"{path}: not a CSV file: {error}") from None
     if not numbered:
         raise ValueError(f"{path}: the file holds no rows")
-    return [line for line, _ in numbered], [row for _, row in numbered]
+    return numbered
+
+
+def check_width(path: str, line: int, row: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a row with more or fewer cells than there are columns."""
+    if len(row) != len(names):
+        raise ValueError(f"{path}, line {line}: {len(row)} cells where {len(names)} are expected")
 
 
 def _target_column(path: str, target: str, names: list[str]) -> int:
