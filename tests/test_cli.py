@@ -242,17 +242,8 @@ def test_predict_reads_rows_of_a_table(run, tmp_path, no_report):
 
 def test_predict_answers_a_quantity_in_its_own_unit(run, tmp_path, no_report):
     (tmp_path / "empty.yaml").write_text("{}\n")
-    words = ["model.name=mlp", "model.widths=[]", "data.name=diabetes", "objective.name=regression"]
-    run(
-        "train",
-        tmp_path / "empty.yaml",
-        *words,
-        "trainer.steps=200",
-        "optimizer.lr=0.03",
-        "--out",
-        tmp_path / "run",
-        "-q",
-    )
+    words = ["model.name=mlp", "model.widths=[]", "data.name=diabetes", "trainer.steps=200", "optimizer.lr=0.03"]
+    run("train", tmp_path / "empty.yaml", *words, "--out", tmp_path / "run", "-q")
     from sklearn.datasets import load_diabetes
 
     patients = load_diabetes()

@@ -45,6 +45,11 @@ def test_a_created_config_keeps_the_size_that_the_network_needs(model, data, siz
     assert f"image_size: {size}" in run("create-config", model, "--data", data, f"data.image_size={size}")
 
 
+@pytest.mark.parametrize(("words", "line"), [([], "#kernels: auto"), (["kernels=reference"], "kernels: reference")])
+def test_a_created_config_says_which_kernels_run(words, line, run):
+    assert run("create-config", "mlp", "--data", "iris", *words).endswith(f"\n{line}\n")
+
+
 def test_a_network_that_cannot_be_tried_out_gets_its_config(run, monkeypatch):
     monkeypatch.setattr("zoo.architectures.mlp.MLP.forward", lambda _, features: features.sum().item())
     assert "name: mlp" in run("create-config", "mlp", "--data", "iris")

@@ -114,6 +114,8 @@ REQUESTS = {
     "no such part": (["evaluate", "run", "--split", "val"], ["val", "test"]),
     "weights that are not there": (["finetune", "resnet32", "--data", "digits", "--out", "x"], ["resnet32", "weights"]),
     "two configs": (["finetune", "run", "ok.yaml", "ok.yml", "--data", "digits", "--out", "x"], ["ok.yml"]),
+    "kernels": (["train", "ok.yaml", "kernels=refrence", "--out", "x"], ["kernels", "'refrence'", "auto, reference"]),
+    "kernels of an operation": (["train", "ok.yaml", "kernels.rope=fused", "--out", "x"], ["kernels", "auto"]),
     "a model that is no name": (["train", "ok.yaml", "model.name=[1]", "--out", "x"], ["model.name", "text", "[1]"]),
     "images where rows are wanted": (["create-config", "resnet18", "--data", "wine"], ["'image'", "features"]),
     "text where rows are wanted": (["create-config", "mlp", "--data", "text"], ["'features'", "tokens"]),

@@ -16,6 +16,7 @@ import zoo
 from zoo.nn.sampling import Sampling
 from zoo.pipelines import complete
 from zoo.storage import DamagedFile
+from zoo.training.run import RunConfig
 from zoo.weights import cards
 
 pytestmark = pytest.mark.peers
@@ -208,3 +209,17 @@ def test_weights_of_text_are_listed_and_described(run):
     assert "llama3.2, gated" in row
     (row,) = (line for line in run("info", "gpt2").splitlines() if line.split()[:1] == ["openai"])
     assert row.split() == ["openai", "mit", "yes", "text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [({"name": "gpt2", "pretrained": True}, "gpt2.acme"), ({"name": "gpt2.shards"}, "gpt2.shards")]
+)
+def test_a_run_that_starts_from_weights_of_the_hub_reads_text_by_their_tokenizer(hub, at, model, name):
+    path = Path(sysconfig.get_path("stdlib")) / "bisect.py"
+    data = {"name": "text", "path": str(path), "seq_len": 32}
+    with serving(hub) as (endpoint, _):
+        at(endpoint)
+        trainer = zoo.Trainer(RunConfig.of({"model": model, "data": data, "trainer": {"steps": 1}}))
+        expected, _ = zoo.tokenizer(name).encode(path.read_text())
+    assert trainer.config.data["tokenizer"] == name
+    assert trainer.splits.train.fetch([0], None)["tokens"][0].tolist() == expected[:32]

@@ -118,7 +118,6 @@ def test_a_model_learns_to_tell_the_texts_apart(name, file):
         {
             "model": {"name": name, **sizes, "dropout": 0.0},
             "data": {"name": "labelled_text", "path": file, "seq_len": 16, "batch_size": 16},
-            "objective": {"name": "classification"},
             "optimizer": {"name": "adamw", "lr": 0.01},
             "trainer": {"steps": 60},
         }

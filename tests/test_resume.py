@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def test_a_run_is_not_resumed_with_another_config(tmp_path):
     with pytest.raises(ConfigError, match=r"begun with trainer\.seed 0, now it is 1"):
         trainer(out=tmp_path, seed=1).fit(resume=True)
     assert trainer(out=tmp_path, workers=1, keep=3).fit(resume=True).steps == 6
+
+
+def test_a_run_is_not_resumed_with_other_kernels_for_they_round_otherwise(tmp_path):
+    trainer(out=tmp_path).fit()
+    with pytest.raises(ConfigError, match="begun with kernels auto, now it is reference"):
+        trainer(out=tmp_path, kernels="reference").fit(resume=True)
+
+
+def test_a_run_that_is_older_than_an_option_had_its_default(tmp_path):
+    trainer(out=tmp_path).fit()
+    config = tmp_path / "config.yaml"
+    older = re.sub(r"^(kernels|  nesterov|  keep_best): .*\n", "", config.read_text(), flags=re.MULTILINE)
+    assert older.count("\n") == config.read_text().count("\n") - 3
+    config.write_text(older)
+    assert trainer(out=tmp_path).fit(resume=True).steps == 6
 
 
 def flip(path):

@@ -1,6 +1,7 @@
 """Text to tokens and back: bytes, tokenizer.json files, and how they travel with the weights."""
 
 import json
+import shutil
 import sysconfig
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 import zoo
 from zoo import tokenizer as public
+from zoo.config import ConfigError
 from zoo.pipelines import complete
 from zoo.storage import DamagedFile
 from zoo.tokenizer import ByteTokenizer, FileTokenizer, batch, decode_stream
+from zoo.training.run import RunConfig
 
 TEXTS = ["def f(x):\n    return x", "größer ≥ 🦓 zebra", "", "  two  spaces ", "日本語のテキスト"]
 
@@ -166,3 +169,78 @@ def test_a_text_is_completed_in_the_tokens_of_its_model(folder):
     assert "".join(complete(model, "def f", 12, sampling=sampling)) == reader.decode(expected.tolist())
     with pytest.raises(ValueError, match="leave room for"):
         complete(model, "def f", 64)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """A folder of a few sources of the standard library."""
+    path = tmp_path_factory.mktemp("texts")
+    for name in ("bisect", "heapq", "fnmatch"):
+        (path / f"{name}.py").write_text((Path(sysconfig.get_path("stdlib")) / f"{name}.py").read_text())
+    return path
+
+
+def test_a_text_to_finetune_on_is_read_by_the_tokenizer_of_the_weights(folder, texts, run, tmp_path, no_report):
+    out, name = tmp_path / "run", f"local-dir:{folder}"
+    run("finetune", name, "--data", texts, "--out", out, "data.seq_len=32", "trainer.steps=2", "-q")
+    config = RunConfig.read(out / "config.yaml")
+    assert (config.data["tokenizer"], config.model["vocab_size"]) == (name, 400)
+    assert zoo.tokenizer(f"local-dir:{out}").encode(TEXTS[0]) == zoo.tokenizer(name).encode(TEXTS[0])
+    words = ["data.seq_len=32", "--json"]
+    measured = json.loads(run("evaluate", out, "--json"))
+    assert "bits_per_byte" not in measured  # it counts tokens
+    assert json.loads(run("evaluate", out, "--data", texts, *words))["loss"] == pytest.approx(measured["loss"])
+    assert json.loads(run("evaluate", name, "--data", texts, *words))["samples"] == measured["samples"]
+
+
+@pytest.mark.parametrize("model", ["a name", "weights beside it", "another name"])
+def test_a_config_that_starts_from_weights_reads_text_as_they_do(model, folder, texts):
+    section = {
+        "a name": {"name": f"local-dir:{folder}"},
+        "weights beside it": {"name": "gpt2", "weights": str(folder)},
+        "another name": {"name": "gpt2", "dim": 16, "depth": 1, "num_heads": 2, "vocab_size": 400},
+    }[model]
+    sections = {"model": section, "data": {"name": "text", "path": str(texts), "seq_len": 32}, "trainer": {"steps": 1}}
+    trainer = zoo.Trainer(RunConfig.of(sections))
+    text = trainer.splits.train.fetch([0], None)["tokens"][0].tolist()
+    if model == "another name":  # without weights
+        assert (trainer.config.data["tokenizer"], bytes(text)) == (None, (texts / "bisect.py").read_bytes()[:32])
+    else:
+        assert trainer.config.data["tokenizer"] == f"local-dir:{folder}"
+        assert text == zoo.tokenizer(f"local-dir:{folder}").encode((texts / "bisect.py").read_text())[0][:32]
+
+
+def test_weights_that_read_bytes_go_on_reading_bytes(texts):
+    sections = {"model": "gpt2.stdlib", "data": {"name": "text", "path": str(texts)}, "trainer": {"steps": 1}}
+    assert zoo.Trainer(RunConfig.of(sections)).config.data["tokenizer"] is None
+
+
+def test_weights_that_came_without_a_tokenizer_read_no_text(folder, texts, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("tokenizer*"))
+    sections = {"model": f"local-dir:{bare}", "data": {"name": "text", "path": str(texts)}, "trainer": {"steps": 1}}
+    with pytest.raises(ConfigError, match=r"vocabulary of 400 tokens and no tokenizer .*; or name .* data\.tokenizer$"):
+        zoo.Trainer(RunConfig.of(sections))
+
+
+def test_a_model_of_bytes_may_have_tokens_above_them(texts, tmp_path):
+    model = zoo.create("bert", vocab_size=257, dim=16, depth=1, num_heads=2, mlp_dim=16)  # the last one is its mask
+    assert zoo.tokenizer(model).encode("a<extra_id_0>")[0] == [97, 256]
+    zoo.save(model, tmp_path / "bert")
+    data = {"name": "text", "path": str(texts), "seq_len": 32}
+    sections = {"model": f"local-dir:{tmp_path / 'bert'}", "data": data, "trainer": {"steps": 1}}
+    assert zoo.Trainer(RunConfig.of(sections)).config.data["tokenizer"] is None
+
+
+def test_a_tokenizer_that_the_user_names_goes_before_that_of_the_weights(folder, texts, library, tmp_path):
+    library.save(str(tmp_path / "other.json"))
+    data = {"name": "text", "path": str(texts), "seq_len": 32, "tokenizer": str(tmp_path / "other.json")}
+    sections = {"model": f"local-dir:{folder}", "data": data, "trainer": {"steps": 1}}
+    assert zoo.Trainer(RunConfig.of(sections)).config.data["tokenizer"] == str(tmp_path / "other.json")
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(folder, texts):
+    data = {"name": "text", "path": str(texts), "tokenizer": f"local-dir:{folder}"}
+    sections = {"model": "gpt2.stdlib", "data": data, "trainer": {"steps": 1}}
+    with pytest.raises(ConfigError, match="GPT2 has vocab_size 256, but the data's tokenizer has 400 tokens"):
+        zoo.Trainer(RunConfig.of(sections))

@@ -8,12 +8,14 @@ import torch
 from torch.nn import functional as F
 from toys import Classify, Net, Points, difference, splits, trainer
 
+import zoo
 from zoo.config import ConfigError
+from zoo.kernels import op
 from zoo.training.data import Splits
 from zoo.training.data.loader import Order, Plan
 from zoo.training.log import read_log
 from zoo.training.objectives import Loss, NoOptions, Phase
-from zoo.training.run import ScheduleConfig
+from zoo.training.run import RunConfig, ScheduleConfig
 from zoo.training.schedule import factor
 
 
@@ -257,6 +259,35 @@ def test_the_learning_rate_is_a_function_of_the_step():
     assert [factor(ScheduleConfig(name="constant"), s, 9) for s in range(9)] == [1.0] * 9
     linear = ScheduleConfig(name="linear", hold=0.5)
     assert [factor(linear, step, 10) for step in (0, 5, 9)] == pytest.approx([1.0, 1.0, 0.2])
+
+
+@pytest.mark.parametrize("mode", ["auto", "reference", "fused"])
+def test_a_run_s_kernels_are_those_of_its_training_and_its_evaluation(mode):
+    class Watched(Net):
+        def forward(self, features):
+            seen.append((self.training, op._mode[0]))
+            return super().forward(features)
+
+    seen = []
+    run = trainer(Watched(), data=splits(val=True), kernels=mode)
+    run.fit()
+    assert set(seen) == {(True, mode), (False, mode)}
+    seen.clear()
+    run.evaluate()
+    assert set(seen) == {(False, mode)}
+    assert op._mode == ["auto"]
+
+
+def test_the_definition_of_a_scan_learns_what_its_faster_form_learns(tmp_path):
+    sections = {
+        "model": {"name": "mamba", "dim": 16, "depth": 1},
+        "data": {"name": "copying", "gap": 100, "samples": 64, "held_out": 16, "batch_size": 8},
+        "trainer": {"steps": 3, "device": "cpu"},
+    }
+    runs = [zoo.Trainer(RunConfig.of({**sections, "kernels": mode})) for mode in ("auto", "reference")]
+    faster, plain = (run.fit() for run in runs)
+    assert 0 < difference(faster.model, plain.model) < 1e-4  # not the same bits, so that both have run
+    assert faster.metrics == pytest.approx(plain.metrics, rel=1e-4)
 
 
 def test_a_trainer_runs_once(tmp_path):

@@ -83,6 +83,7 @@ def trainer(
     workers=0,
     optimizer=None,
     schedule="cosine",
+    kernels="auto",
     **config,
 ):
     """A trainer of the toys; further keywords are trainer options, with 6 steps by default."""
@@ -93,6 +94,7 @@ def trainer(
         "schedule": schedule,
         "optimizer": {"name": "adamw", "lr": 0.01, **(optimizer or {})},
         "trainer": {"steps": 6, "device": "cpu", **config},
+        "kernels": kernels,
     }
     objective = Classify(NoOptions(), data.spec) if objective is None else objective
     return Trainer(RunConfig.of(sections), model, data, objective, out=out, quiet=True)

@@ -1,6 +1,7 @@
 """Text to tokens and back: by the tokenizer.json that came with a model's weights, or byte by byte."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,8 @@ from zoo.weights import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 
 BYTES = 256
 """The vocabulary of models that read text byte by byte."""
+SENTINELS = 100
+"""Such a model may have up to so many tokens above the bytes, which stand for what was cut out of a text."""
 END = 0
 """The byte after which a text is over, as `zoo/training/data/text.py` joins them."""
 ENDS, PADS = ("<|endoftext|>", "</s>"), ("<pad>", "[PAD]")
@@ -50,20 +53,32 @@ class Tokenizer(Protocol):
 
 
 class ByteTokenizer:
-    """A text's UTF-8 bytes are its tokens."""
+    """A text's UTF-8 bytes are its tokens; above them there may be sentinels, spelt `<extra_id_0>` as by T5's own."""
 
-    vocab_size = BYTES
     stop_tokens = (END,)
     pad_token = END
 
+    def __init__(self, sentinels: int = 0) -> None:
+        """Read texts; the first of so many sentinels is the last token."""
+        self.vocab_size = BYTES + sentinels
+        self._sentinels = {f"<extra_id_{i}>": self.vocab_size - 1 - i for i in range(sentinels)}
+        self._names = {token: name.encode() for name, token in self._sentinels.items()}
+
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
         """See `Tokenizer`; two texts are separated by the byte that ends one."""
-        first, second = list(text.encode()), [] if pair is None else [END, *pair.encode()]
+        first, second = self._tokens(text), [] if pair is None else [END, *self._tokens(pair)]
         return first + second, [0] * len(first) + [1] * len(second)
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens: list[int] = []
+        for piece in re.split(r"(<extra_id_\d+>)", text):
+            tokens += [self._sentinels[piece]] if piece in self._sentinels else piece.encode()
+        return tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
         """See `Tokenizer`; bytes that are no UTF-8 become the replacement character."""
-        return bytes(token for token in tokens if token != END).decode(errors="replace")
+        pieces = (self._names.get(token) or bytes([token]) for token in tokens if token != END)
+        return b"".join(pieces).decode(errors="replace")
 
 
 class FileTokenizer:
@@ -127,8 +142,8 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
         return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
     described = config(model_or_name) if isinstance(model_or_name, str) else getattr(model_or_name, "config", None)
     size = getattr(described, "vocab_size", None)
-    if size == BYTES:
-        return ByteTokenizer()
+    if size is not None and BYTES <= size <= BYTES + SENTINELS:
+        return ByteTokenizer(size - BYTES)
     who = model_or_name if isinstance(model_or_name, str) else type(model_or_name).__name__
     if size is None:
         raise ValueError(f"{who} reads no text; take a language model, such as those of task text-generation")

@@ -6,14 +6,10 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.cli.output import note
 from zoo.config import to_yaml
-
-if TYPE_CHECKING:
-    from zoo.training.data import Spec
 
 FROM_DATA = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
 WIDTH = 100
@@ -32,7 +28,7 @@ def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any
     from zoo.training.assemble import Loading
     from zoo.training.data import DATA_SETS
     from zoo.training.objectives import OBJECTIVES
-    from zoo.training.run import OptimizerConfig, ScheduleConfig, TrainerConfig
+    from zoo.training.run import OptimizerConfig, RunConfig, ScheduleConfig, TrainerConfig
 
     objective, data = OBJECTIVES.find(goal), changes["data"]
     data_config = DATA_SETS.find(data["name"]).config
@@ -52,6 +48,9 @@ def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any
         *section("optimizer", {"name": "adamw", "lr": 1e-3}, OptimizerConfig),
         *section("schedule", {"name": "cosine", "warmup": 0.05}, ScheduleConfig),
         *section("trainer", {**length, "seed": 0}, TrainerConfig, skip=("epochs", "steps")),
+        "",
+        f"# {field_docs(RunConfig)['kernels']}",
+        _line("kernels", changes["kernels"]) if "kernels" in changes else f"#{_line('kernels', RunConfig.kernels)}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -83,7 +82,7 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         OSError: the data cannot be read.
     """
     from zoo.config import merge
-    from zoo.training.assemble import assemble, load_data
+    from zoo.training.assemble import assemble
     from zoo.training.objectives import DEFAULT
     from zoo.training.run import RunConfig
 
@@ -91,17 +90,13 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     length = {} if "epochs" in changes.get("trainer", {}) else {"steps": 1}
     run = RunConfig.of(merge({"model": shape, "trainer": length}, changes), "create-config")
     try:
-        splits = load_data(run.data)
+        parts = assemble(run, None, None, None)
     except OSError as error:
         if task not in DEFAULT:
             raise
         note(f"not tried out, for the data cannot be read: {error}")
         return run.objective.get("name") or DEFAULT[task]
-    suited = _suited(splits.spec, DEFAULT.get(task))
-    if suited is not None:
-        run = replace(run, objective={"name": suited, **run.objective})
-    parts = assemble(run, None, splits, None)
-    batch = splits.train.fetch([0], None)
+    batch = parts.splits.train.fetch([0], None)
     inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
     try:
         if inputs:  # a generator of pictures takes none
@@ -109,17 +104,6 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     except RuntimeError as error:  # a plugin's network may need numbers, where there are only shapes
         note(f"not tried out on a sample: {str(error).splitlines()[0]}")
     return parts.config.objective["name"]
-
-
-def _suited(spec: "Spec", usual: str | None) -> str | None:
-    """The objective that data ask for, where it is not the one that is usual for the model."""
-    if spec.out_features is not None:
-        return "forecasting"
-    if "pair_tokens" in spec.keys:
-        return "sentence_embedding"
-    if usual in ("classification", "causal_lm", "masked_lm") and spec.target_mean:
-        return "regression"
-    return "classification" if usual in ("causal_lm", "masked_lm") and spec.num_classes is not None else None
 
 
 def _options(chosen: Mapping[str, Any], *configs: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:

@@ -69,9 +69,10 @@ def finetune(
 ) -> None:
     """Train a pretrained model further on other data.
 
-    Where the classes are others, the head is new. Without a config: AdamW with a learning rate of 1e-3, 300 steps of
-    32 samples, as DIR/config.yaml then says. trainer.freeze=backbone trains the head alone, and
-    optimizer.layer_decay=0.7 moves early layers less, which suits large models.
+    Where the classes are others, the head is new. Text is read by the tokenizer that came with the weights. Without a
+    config: AdamW with a learning rate of 1e-3, 300 steps of 32 samples, as DIR/config.yaml then says.
+    trainer.freeze=backbone trains the head alone, and optimizer.layer_decay=0.7 moves early layers less, which suits
+    large models.
 
     Example: zoo finetune runs/digits --data photos/ --out runs/photos
     """

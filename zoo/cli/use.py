@@ -43,13 +43,20 @@ def predict(
 
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue, to translate and the like.")],
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="How much to add; by default 256, or what fits in the context.")
+        int | None, typer.Option(help="How much to write; by default 256, or what fits in the context.")
     ] = None,
+    beams: Annotated[
+        int, typer.Option(min=1, help="Of an encoder-decoder: how many texts to keep in the search for the likeliest.")
+    ] = 1,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest every time, 1 draws as the model says.")
-    ] = 0.8,
+        float | None,
+        typer.Option(
+            help="0 takes the likeliest every time, 1 draws as the model says; by default 0.8, and 0 of an "
+            "encoder-decoder."
+        ),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest only.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the fewest that together have this probability.")
@@ -63,24 +70,29 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same text.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Continue a text with a language model.
+    """Continue a text with a language model; an encoder-decoder writes what belongs to it, such as its translation.
 
     Example: zoo generate runs/gpt "def main(" --temperature 0.5
     """
     import zoo
     from zoo.nn.sampling import Sampling
     from zoo.pipelines import complete
+    from zoo.pipelines.text import reads_source, usual
 
+    name = weights_name(model)
+    config = zoo.config(name)
     sampling = Sampling(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
-    )
-    built = zoo.create(weights_name(model))
-    pieces = complete(built, prompt, max_new_tokens, sampling=sampling, seed=seed)
+        temperature=usual(config).temperature if temperature is None else temperature,
+        top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
+    )  # fmt: skip
+    built = zoo.create(name)
+    pieces = complete(built, prompt, max_new_tokens, sampling=sampling, num_beams=beams, seed=seed)
+    before = "" if reads_source(config) else prompt
     if as_json:
         completion = "".join(pieces)
-        print_json({"prompt": prompt, "completion": completion, "text": prompt + completion})
+        print_json({"prompt": prompt, "completion": completion, "text": before + completion})
     else:
-        typer.echo(prompt, nl=False)
+        typer.echo(before, nl=False)
         for piece in pieces:
             typer.echo(_printable(piece) if sys.stdout.isatty() else piece, nl=False)
             sys.stdout.flush()

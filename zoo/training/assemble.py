@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from zoo import factory
-from zoo.config import ConfigError, build, read_yaml, to_dict
-from zoo.registry import ARCHITECTURES, Architecture, architecture_of
+from zoo.config import ConfigError, build, to_dict
+from zoo.registry import ARCHITECTURES, Architecture, architecture_of, resolve
+from zoo.tokenizer import tokenizer, tokenizer_files
 from zoo.training.data import DATA_SETS, Spec, Splits
-from zoo.training.objectives import DEFAULT, OBJECTIVES, Objective
+from zoo.training.objectives import OBJECTIVES, Objective, suited
 from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
 from zoo.weights import TOKENIZER, provenance_of, remember
+from zoo.weights.cards import find_card
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -58,7 +60,7 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     Raises:
         ConfigError: a section is missing or does not fit; the message names the parts.
     """
-    section, splits = _data(config.data, data)
+    section, splits = _data(_read_alike(config.data, config.model) if data is None else config.data, data)
     named, model = _model(config, model, splits.spec)
     goal, objective = _objective(config.objective, objective, model, splits.spec)
     _check_sizes(model, splits.spec)
@@ -100,6 +102,39 @@ def _data(section: Mapping[str, Any], data: Splits | None) -> tuple[dict[str, An
     if len(splits.train) == 0:
         raise ConfigError(f"data {record.name}: the training part is empty; choose other options")
     return {"name": record.name, **to_dict(loading), **to_dict(built)}, splits
+
+
+def _read_alike(data: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data section, with the tokenizer that came with the weights to start from where text has none of its own.
+
+    Raises:
+        ConfigError: they read text, but neither came with a tokenizer nor read bytes.
+    """
+    options = {field.name for field in fields(DATA_SETS.find(_name(data, "data")).config)}
+    if "tokenizer" not in options or data.get("tokenizer") is not None:
+        return data
+    source = _weights(model)
+    if source is None or not hasattr(factory.config(source), "vocab_size"):
+        return data
+    try:
+        reader = tokenizer(source)
+    except ValueError as error:
+        if "vocab_size" in model:  # weights without a config, which may have read bytes
+            return data
+        raise ConfigError(f"{error}; or name a tokenizer by data.tokenizer") from None
+    return {**data, "tokenizer": source} if tokenizer_files(reader) else data
+
+
+def _weights(model: Mapping[str, Any]) -> str | None:
+    """The name of the weights to start from, if a model section names some."""
+    name, place = model.get("name"), str(model.get("weights") or "").removeprefix(factory.LOCAL)
+    if not isinstance(name, str) or not _has_weights(name, model):
+        return None
+    if place and Path(place).is_dir():
+        return f"{factory.LOCAL}{place}"
+    if model.get("pretrained") and ":" not in name and (found := resolve(name)).tag is None:
+        return f"{found.preset}.{find_card(found.architecture, found.preset, None).tag}"
+    return name
 
 
 def _name(section: Mapping[str, Any], kind: str) -> str:
@@ -184,19 +219,20 @@ def _objective(
     if objective is not None:
         _check_names(model, spec, objective)
         return {"name": type(objective).__name__, **to_dict(objective.options)}, objective
-    name = section.get("name") or _default_objective(model)
+    name = section.get("name") or _suited_objective(model, spec)
     found = OBJECTIVES.find(name)
     _check_names(model, spec, found)
     options = build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
     return {"name": found.name, **to_dict(options)}, found(options, spec)
 
 
-def _default_objective(model: nn.Module) -> str:
+def _suited_objective(model: nn.Module, spec: Spec) -> str:
     record = architecture_of(model)
-    if record is None or record.task not in DEFAULT:
+    name = suited(None if record is None else record.task, spec)
+    if name is None:
         known = ", ".join(OBJECTIVES.records())
         raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")
-    return DEFAULT[record.task]
+    return name
 
 
 def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objective]) -> None:
@@ -216,6 +252,11 @@ def _check_sizes(model: nn.Module, spec: Spec) -> None:
     for name, given in spec.model_fields().items():
         has = getattr(own, name, None)
         enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
+        if not enough and name == "vocab_size" and spec.tokenizer:
+            raise ConfigError(
+                f"{who} has vocab_size {has}, but the data's tokenizer has {given} tokens; name the model's own by "
+                f"data.tokenizer, or if it starts without weights, set model.vocab_size={given}"
+            )
         if not enough:
             raise ConfigError(
                 f"{who} has {name} {has}, but the data have {given}; choose other data, or train with "
@@ -260,7 +301,7 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
     if not path.exists():
         return
-    before, now = _flat(read_yaml(path)), _flat(to_dict(config))
+    before, now = _flat(to_dict(RunConfig.read(path))), _flat(to_dict(config))  # an older run lacks newer options
     harmless = HARMLESS - ({"trainer.eval_every"} if config.trainer.keep_best else set())
     changed = [key for key in sorted({*before, *now} - harmless) if before.get(key) != now.get(key)]
     if changed:

@@ -142,10 +142,12 @@ class RunConfig:
     data: Mapping[str, Any] = field(default_factory=dict)
     """`name`, `batch_size`, `workers`, and the options of that data set."""
     objective: Mapping[str, Any] = field(default_factory=dict)
-    """`name` and its options; by default what the model's task is trained by."""
+    """`name` and its options; by default what the data ask for, else what the model's task is trained by."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     trainer: TrainerConfig = TrainerConfig()
+    kernels: Literal["auto", "reference", "fused"] = "auto"
+    """Which implementation of each operation runs: the fastest that can, the plain definition, or the Triton kernel."""
 
     @classmethod
     def read(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "RunConfig":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from zoo import weights
+from zoo import kernels, weights
 from zoo.config import ConfigError, to_yaml
 from zoo.storage import DamagedFile, replace_file
 from zoo.training.assemble import assemble, check_same_run, note_data
@@ -101,7 +101,7 @@ class Trainer:
         if self._begun and not resume:
             raise RuntimeError("this trainer has run, and its weights are trained; make a new Trainer to begin anew")
         self._begun = True
-        with world(self.config.trainer.device) as here, listening() as flag:
+        with world(self.config.trainer.device) as here, listening() as flag, kernels.use(self.config.kernels):
             quiet = self.quiet or not here.first
             if self.out is not None:
                 check_same_run(self.out, self.config, resume)
@@ -137,7 +137,7 @@ class Trainer:
         part = getattr(self.splits, split, None)
         if part is None:
             raise ValueError(f"the data have no part {split!r}; they have {', '.join(self._parts())}")
-        with world(self.config.trainer.device) as here:
+        with world(self.config.trainer.device) as here, kernels.use(self.config.kernels):
             networks = {**self.objective.networks(self.model.to(here.device)), **self.objective.build(self.model)}
             return self._evaluate(networks, part, here)
 

@@ -38,7 +38,8 @@ class LabelledText(HoldOut):
     seq_len: int = 128
     """Bytes or tokens that are read of a text at the most."""
     tokenizer: str | None = None
-    """A tokenizer.json, or a model whose tokenizer it is; by default the bytes are the tokens."""
+    """A tokenizer.json, or a model whose tokenizer it is; by default that of the weights to start from, and where they
+    have none, the bytes are the tokens."""
     test_fraction: float = 0.2
     """Share of all rows to test on."""
 

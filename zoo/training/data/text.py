@@ -43,7 +43,8 @@ class TextConfig:
     documents: bool = False
     """No sample reaches from one file into the next; behind a short one nothing is asked for."""
     tokenizer: str | None = None
-    """A tokenizer.json, or a model whose tokenizer it is; by default the bytes are the tokens."""
+    """A tokenizer.json, or a model whose tokenizer it is; by default that of the weights to start from, and where they
+    have none, the bytes are the tokens."""
     val_fraction: float = 0.0
     """Share of the training bytes, their end, that becomes `val`."""
 

@@ -130,7 +130,19 @@ DEFAULT = {
     "text2text-generation": "seq2seq",
     "unconditional-image-generation": "adversarial",
 }
-"""Which objective a task is trained by when the config names none."""
+"""Which objective a task is trained by when the config names none, and the data ask for no other."""
+
+
+def suited(task: str | None, spec: Spec) -> str | None:
+    """The objective for a config that names none: what the data ask for, else what is usual for the task, if known."""
+    usual = DEFAULT.get(task or "")
+    if spec.out_features is not None:
+        return "forecasting"
+    if "pair_tokens" in spec.keys:
+        return "sentence_embedding"
+    if usual in ("classification", "causal_lm", "masked_lm") and spec.target_mean:
+        return "regression"
+    return "classification" if usual in ("causal_lm", "masked_lm") and spec.num_classes is not None else usual
 
 
 def forward_arguments(batch: Batch, *, without: tuple[str, ...] = ("target",)) -> dict[str, Tensor]:

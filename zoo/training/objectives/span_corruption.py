@@ -13,13 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.tokenizer import BYTES
+from zoo.tokenizer import BYTES, SENTINELS
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase
 from zoo.training.objectives.tokens import check_tokens
-
-SENTINELS = 100
-"""Above the bytes, a model has so many tokens more that stand for what was cut out."""
 
 
 @dataclass(frozen=True, kw_only=True)
