@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from zoo import factory
-from zoo.config import ConfigError, build, to_dict
+from zoo.config import ConfigError, build, flatten, to_dict
 from zoo.registry import ARCHITECTURES, Architecture, architecture_of, resolve
 from zoo.tokenizer import tokenizer, tokenizer_files
 from zoo.training.data import DATA_SETS, Spec, Splits
@@ -301,7 +301,7 @@ def check_same_run(out: Path, config: RunConfig, resume: bool) -> None:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
     if not path.exists():
         return
-    before, now = _flat(to_dict(RunConfig.read(path))), _flat(to_dict(config))  # an older run lacks newer options
+    before, now = flatten(to_dict(RunConfig.read(path))), flatten(to_dict(config))  # an older run lacks newer options
     harmless = HARMLESS - ({"trainer.eval_every"} if config.trainer.keep_best else set())
     changed = [key for key in sorted({*before, *now} - harmless) if before.get(key) != now.get(key)]
     if changed:
@@ -318,10 +318,3 @@ def _saved_anything(out: Path) -> bool:
     return any(path.name not in ("config.yaml", "log.jsonl", "checkpoints") for path in out.iterdir()) or any(
         (out / "checkpoints").glob("*")
     )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
