@@ -169,7 +169,9 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write RUN/report.html anew from the run's log, or one page that compares several runs.
+    """Write the page of a run anew, or of several compared.
+
+    It is RUN/report.html, made from the run's log; of several runs, comparison.html or what --out says.
 
     Example: zoo report runs/rnn-copying runs/mamba-copying --out copying.html
     """

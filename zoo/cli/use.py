@@ -70,7 +70,9 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same text.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Continue a text with a language model; an encoder-decoder writes what belongs to it, such as its translation.
+    """Continue a text with a language model.
+
+    An encoder-decoder writes what belongs to the text instead, such as its translation.
 
     Example: zoo generate runs/gpt "def main(" --temperature 0.5
     """
@@ -155,9 +157,9 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model as one file that runs without zoo, for batches of any size.
+    """Write a model as one file that runs without zoo.
 
-    Its answers are compared with the model's own before the file appears.
+    It takes batches of any size; its answers are compared with the model's own before the file appears.
     Example: zoo export runs/digits --out digits.onnx
     """
     import zoo
