@@ -1,5 +1,8 @@
 """Generation: how a token is chosen, when a text ends, and what it leaves untouched."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 from laws import build, perturbed
@@ -237,3 +240,44 @@ def test_a_cache_returns_what_was_put_in_and_refuses_more_than_it_was_made_for()
         assert torch.equal(value, values[..., :end, :])
     with pytest.raises(ValueError, match="6 tokens do not fit in a state made for 5"):
         cache.append(keys[..., :1, :], values[..., :1, :])
+
+
+def test_a_single_row_of_bfloat16_is_multiplied_without_onednn_and_nothing_else():
+    model = build(ARCHITECTURE).bfloat16()
+    seen = []
+    step = model.step
+
+    def watched(tokens, state):
+        seen.append((tokens.shape[1], torch.backends.mkldnn.enabled))
+        return step(tokens, state)
+
+    model.step = watched
+    text = torch.tensor([[1, 2, 3]])
+    model.generate(text, 3)
+    assert seen == [(3, True), (1, False), (1, False)]
+    for rows, dtype in ((text.repeat(2, 1), torch.bfloat16), (text, torch.float32)):
+        seen.clear()
+        model.to(dtype).generate(rows, 3)
+        assert {enabled for _, enabled in seen} == {True}
+
+
+def test_onednn_is_back_when_two_threads_have_written_at_once_and_when_a_step_fails():
+    model, one = build(ARCHITECTURE).bfloat16(), torch.tensor([[1]])
+    both_in, states = Barrier(2, timeout=60), []
+    step = model.step
+
+    def together(tokens, state):
+        both_in.wait()  # so that the second finds it switched off
+        states.append(torch.backends.mkldnn.enabled)
+        both_in.wait()
+        return step(tokens, state)
+
+    model.step = together
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: model.generate(one, 3), range(2)))
+    assert states == [False] * 6
+    assert torch.backends.mkldnn.enabled
+    del model.step
+    with pytest.raises(IndexError):
+        model.generate(torch.tensor([[model.config.vocab_size]]), 2)
+    assert torch.backends.mkldnn.enabled

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.nn.sampling import Sampling
+from zoo.nn.single_row import fast_single_row
 
 LIKELIEST = Sampling()
 """Takes the likeliest token every time."""
@@ -30,6 +31,10 @@ class Decoder(Protocol):
 
     def modules(self) -> Iterator[nn.Module]:
         """As every nn.Module has it."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Likewise."""
         ...
 
     def new_state(self, length: int) -> Any:
@@ -131,7 +136,7 @@ def stream(
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     unread, token, seen = tokens[:, :shortest], tokens[:, 0], None
     for position in range(shortest, longest + max_new_tokens):
-        with evaluating(model):
+        with evaluating(model), fast_single_row(unread, next(model.parameters(), None)):
             logits, state = model.step(unread, state)
         if sampling.repetition_penalty != 1:
             seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
