@@ -137,7 +137,17 @@ def test_a_name_s_config_needs_no_network_and_its_tokenizer_no_weights(hub, at):
         assert zoo.config("gpt2.acme").dim == zoo.describe("gpt2.acme").config.dim == 32
         assert asked == []
         assert zoo.tokenizer("gpt2.acme").encode(PROMPT)[0]
-        assert {line.split("/")[-1].split("@")[0] for line in asked} == {"tokenizer.json", "tokenizer_config.json"}
+        files = {line.split("/")[-1].split("@")[0] for line in asked}
+        assert files == {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+
+
+def test_what_else_ends_a_text_is_fetched_with_the_tokenizer(hub, at, tmp_path):
+    hub["acme/gpt2/generation_config.json"] = b'{"eos_token_id": [9, 0, 7], "temperature": 0.6}'
+    with serving(hub) as (endpoint, _):
+        model = zoo.create("gpt2.acme", endpoint=endpoint)
+    at(NOBODY)
+    assert zoo.tokenizer(model).stop_tokens == zoo.tokenizer("gpt2.acme").stop_tokens == (9, 0, 7)
+    assert zoo.tokenizer(zoo.load(zoo.save(model, tmp_path / "mine"))).stop_tokens == (9, 0, 7)
 
 
 @pytest.mark.parametrize("config", [True, False], ids=["with its config", "alone"])

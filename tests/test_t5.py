@@ -131,6 +131,32 @@ def test_copies_and_a_table_nobody_reads_in_old_files_are_understood(pair, tmp_p
 
 
 @pytest.mark.peers
+@torch.no_grad()
+def test_a_version_1_1_that_scores_by_its_embedding_is_read_as_transformers_reads_it(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    theirs = perturbed(transformers.T5ForConditionalGeneration(transformers.T5Config(**SIZES, **VERSIONS["1.1"])))
+    theirs.eval().save_pretrained(tmp_path)  # as transformers 5 makes and stores them
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    ours = zoo.create(f"local-dir:{tmp_path}").eval()
+    assert largest_difference(*outputs(theirs, ours, mask=False)) < 2e-5
+    assert torch.equal(ours.head.weight, ours.embed.weight)
+    assert ours.head.weight is not ours.embed.weight
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_a_released_version_1_1_keeps_its_own_head(tmp_path):
+    theirs = peer(VERSIONS["1.1"])
+    theirs.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    released = {name: config[name] for name in config.keys() - {"scale_decoder_outputs", "dense_act_fn"}}
+    (tmp_path / "config.json").write_text(json.dumps(released | {"tie_word_embeddings": False}))
+    ours = zoo.create(f"local-dir:{tmp_path}").eval()
+    assert not torch.equal(ours.head.weight, ours.embed.weight)
+    assert largest_difference(*outputs(theirs, ours, mask=False)) < 2e-5
+
+
+@pytest.mark.peers
 @pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
 @pytest.mark.parametrize(("count", "most"), [(32, 128), (8, 20), (4, 3), (64, 1000)])
 def test_distances_have_the_peer_s_classes(causal, count, most):
@@ -157,9 +183,17 @@ def test_a_config_on_the_hub_is_the_preset(preset):
     assert T5Config(**read_config(theirs)) == ARCHITECTURE.preset(preset)
 
 
+@pytest.mark.parametrize(("start", "token"), [({"decoder_start_token_id": 0}, 0), ({}, 5)], ids=["given", "silent"])
+def test_texts_start_as_the_config_says_or_else_with_padding(start, token):
+    assert read_config({"pad_token_id": 5, **start})["start_token"] == token
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"dense_act_fn": "silu"}, "dense_act_fn is 'silu', and this architecture knows only 'relu'"),
+        ({"feed_forward_proj": "gated-gelu", "dense_act_fn": "relu"}, "dense_act_fn is 'relu', .* only 'gelu_new'"),
+        ({"is_gated_act": True}, "is_gated_act is True, and this architecture knows only False"),
         ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj is 'gated-silu', and .* 'relu' or 'gated-gelu'"),
         ({"num_decoder_layers": 2}, "num_decoder_layers is 2, and .* knows only None or 6"),
         ({"relative_attention_max_distance": 8}, "max_distance 8 must be above 16, half of num_buckets"),

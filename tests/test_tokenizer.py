@@ -18,6 +18,7 @@ from zoo.pipelines import complete
 from zoo.storage import DamagedFile
 from zoo.tokenizer import ByteTokenizer, FileTokenizer, batch, decode_stream
 from zoo.training.run import RunConfig
+from zoo.weights import remember
 
 TEXTS = ["def f(x):\n    return x", "größer ≥ 🦓 zebra", "", "  two  spaces ", "日本語のテキスト"]
 
@@ -144,20 +145,110 @@ def test_a_batch_is_filled_up_behind_and_masked():
         batch(ByteTokenizer(), [])
 
 
-def test_pairs_have_segments_as_transformers_gives_them(tmp_path):
+@pytest.fixture
+def framed():
+    """A tokenizer that puts tokens of its own around texts, and transformers' with the same."""
     made = Library(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "a": 4, "b": 5, "c": 6}, "[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
+    return FileTokenizer(made.to_str().encode(), b'{"pad_token": {"content": "[PAD]"}}'), theirs
+
+
+def test_pairs_have_segments_as_transformers_gives_them(framed):
+    reader, theirs = framed
     expected = theirs(["a b", "c"], ["c", "a"], padding=True, return_token_type_ids=True, return_tensors="pt")
-    ours = batch(
-        FileTokenizer(made.to_str().encode(), b'{"pad_token": {"content": "[PAD]"}}'), ["a b", "c"], ["c", "a"]
-    )
+    ours = batch(reader, ["a b", "c"], ["c", "a"])
     assert torch.equal(ours["tokens"], expected["input_ids"])
     assert torch.equal(ours["mask"], expected["attention_mask"].bool())
     assert torch.equal(ours["segments"], expected["token_type_ids"])
+
+
+@pytest.mark.parametrize("pair", [None, "b", "b b b b b b b", "c " * 20], ids=["alone", "short", "longer", "long"])
+@pytest.mark.parametrize("length", [4, 5, 8, 11, 40])
+def test_long_texts_are_cut_as_transformers_cuts_them(framed, pair, length):
+    reader, theirs = framed
+    expected = theirs("a b c a c", pair, truncation="longest_first", max_length=length, return_token_type_ids=True)
+    tokens, segments = reader.encode("a b c a c", pair, length)
+    assert (tokens, segments) == (expected["input_ids"], expected["token_type_ids"])
+    assert (tokens[0], tokens[-1]) == (1, 2)
+    assert len(reader.encode("a b c a c")[0]) == 7  # a length is for the one call
+
+
+def test_a_length_without_room_for_the_tokenizer_s_own_tokens_is_refused(framed):
+    with pytest.raises(ValueError, match="2 tokens have no room for the 3 that this tokenizer adds itself"):
+        batch(framed[0], ["a"], ["b"], max_seq_len=2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("aaaa", "bb", "aaaa_bb"),
+        ("aaaaaaaa", "bb", "aaaa_bb"),
+        ("aa", "bbbbbbbb", "aa_bbbb"),
+        ("a" * 9, "b" * 9, "aaa_bbb"),
+    ],
+    ids=["whole", "first", "second", "both"],
+)
+def test_of_two_texts_in_bytes_the_longer_one_is_cut_first(first, second, kept):
+    made = batch(ByteTokenizer(), [first], [second], max_seq_len=7)
+    assert bytes(made["tokens"][0].tolist()) == kept.replace("_", "\0").encode()
+    assert made["segments"][0].tolist() == [int(letter in "_b") for letter in kept]
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "stops"),
+    [
+        ({"eos_token_id": [7, 0, 9]}, {"eos_token_id": 3}, (0, 7, 9)),
+        (None, {"eos_token_id": [0, 7]}, (0, 7)),
+        (None, {"eos_token_id": None}, (0,)),
+        ({"eos_token_id": -1}, {}, (0,)),
+        ({}, {"eos_token_id": 3}, (0,)),
+    ],
+    ids=["generation_config", "config", "nothing", "none", "silent"],
+)
+def test_all_that_ends_a_text_is_known_and_saved(folder, tmp_path, generation, config, stops):
+    there = shutil.copytree(folder, tmp_path / "theirs")
+    (there / "generation_config.json").unlink()
+    if generation is not None:
+        (there / "generation_config.json").write_text(json.dumps(generation))
+    facts = json.loads((there / "config.json").read_text())
+    (there / "config.json").write_text(json.dumps(facts | {"eos_token_id": None} | config))
+    model = zoo.create(f"local-dir:{there}")
+    assert zoo.tokenizer(model).stop_tokens == zoo.tokenizer(f"local-dir:{there}").stop_tokens == stops
+    assert zoo.tokenizer(zoo.load(zoo.save(model, tmp_path / "mine"))).stop_tokens == stops
+    zoo.save(model, tmp_path / "mine")  # over itself
+
+
+def test_a_text_stops_at_each_of_its_ends(folder):
+    model = zoo.create(f"local-dir:{folder}").eval()
+    written = [int(token) for token in model.stream(torch.tensor([[5]]), 12)]
+    files = {**model.provenance.files, "generation_config.json": json.dumps({"eos_token_id": [written[4]]}).encode()}
+    remember(model, files=files)
+    reader = zoo.tokenizer(model)
+    prompt = reader.decode([5])
+    assert reader.encode(prompt)[0] == [5]
+    text = "".join(complete(model, prompt, 12, sampling=zoo.pipelines.text.Sampling(temperature=0)))
+    assert text == reader.decode(written[: written.index(written[4])])
+
+
+def test_a_broken_file_beside_the_tokenizer_is_named(library):
+    for text in (b"[1]", b"{", b""):
+        with pytest.raises(DamagedFile, match=r"generation_config\.json: cannot be read"):
+            FileTokenizer(library.to_str().encode(), b"{}", text)
+
+
+def test_tokens_beyond_the_vocabulary_matter_only_in_a_text_that_has_them(folder):
+    model = zoo.create(f"local-dir:{folder}").eval()
+    more = Library.from_str(model.provenance.files["tokenizer.json"].decode())
+    more.add_special_tokens(["<more>"])
+    remember(model, files={**model.provenance.files, "tokenizer.json": more.to_str().encode()})
+    assert zoo.tokenizer(model).vocab_size == 401
+    assert "".join(complete(model, "def f", 4)) is not None
+    with pytest.raises(ValueError, match="the prompt has token 400, and the vocabulary of this GPT2 ends at 399"):
+        complete(model, "def <more>", 4)
 
 
 def test_a_text_is_completed_in_the_tokens_of_its_model(folder):

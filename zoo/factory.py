@@ -18,13 +18,14 @@ from zoo.convert.folder import is_foreign, read_foreign
 from zoo.hub.client import fetch, fetch_tokenizer
 from zoo.registry import ARCHITECTURES, RESERVED, Architecture, Weights, did_you_mean, resolve
 from zoo.weights import (
+    INDEX,
+    PICKLED,
     TOKENIZER,
     Provenance,
     open_folder,
     provenance_of,
     provenance_of_config,
     read_folder,
-    read_tokenizer,
 )
 from zoo.weights.cards import bundled_folder, bundled_names, cards, find_card, labels
 from zoo.weights.fit import MismatchError, draw, fit, on_meta
@@ -162,10 +163,9 @@ def _from_instance(instance: Any) -> _Start:
 def _from_folder(folder: Path, load: bool, verify: bool) -> _Start:
     if is_foreign(folder):
         foreign = read_foreign(folder, load)
-        files = read_tokenizer(folder)
         provenance = dataclasses.replace(
             provenance_of_config(foreign.architecture, foreign.config),
-            labels=foreign.labels, files=files, tokenizer=TOKENIZER if files else None,
+            labels=foreign.labels, files=foreign.files, tokenizer=TOKENIZER if foreign.files else None,
         )  # fmt: skip
         return _Start(foreign.architecture, foreign.config, provenance, foreign.tensors, from_file=True)
     saved, tensors = open_folder(folder, verify) if load else (read_folder(folder), None)
@@ -187,11 +187,10 @@ def _with_weights(start: _Start, place: str, verify: bool, keep_config: bool) ->
         if here.architecture != there.architecture or not (same or keep_config):
             raise MismatchError(f"{path} holds a {there.preset}, not a {here.preset}; use {LOCAL}{path} as the name")
         return other._replace(config=start.config, from_file=False) if keep_config else other
+    if path.name == INDEX:
+        raise ValueError(f"{path} is the index of weights in several files; give their folder, {path.parent}")
     if path.exists() and path.suffix != ".safetensors":
-        raise ValueError(
-            f"{path}: only .safetensors files and folders are loaded, for pickled files can run code; read it by "
-            "torch.load(..., weights_only=True), and write its tensors by safetensors.torch.save_file"
-        )
+        raise ValueError(f"{path}: only .safetensors files and folders are loaded, for {PICKLED}")
     return start._replace(tensors=read_header(path))
 
 

@@ -1,17 +1,18 @@
 """Text to tokens and back: by the tokenizer.json that came with a model's weights, or byte by byte."""
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from zoo.factory import config, provenance
 from zoo.storage import DamagedFile
-from zoo.weights import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
+from zoo.weights import GENERATION, TOKENIZER, TOKENIZER_CONFIG, read_tokenizer
 
 BYTES = 256
 """The vocabulary of models that read text byte by byte."""
@@ -35,7 +36,7 @@ class Tokenizer(Protocol):
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
-        """The tokens that end a text."""
+        """The tokens that end a text; in a corpus the first of them does."""
         ...
 
     @property
@@ -43,8 +44,12 @@ class Tokenizer(Protocol):
         """What stands behind the shorter texts of a batch, where the mask is False."""
         ...
 
-    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
-        """The tokens of a text, or of two that belong together, and for each of them to which of the two it belongs."""
+    def encode(self, text: str, pair: str | None = None, max_seq_len: int | None = None) -> tuple[list[int], list[int]]:
+        """The tokens of a text, or of two that belong together, and for each of them to which of the two it belongs.
+
+        Where there would be more than `max_seq_len`, a text loses its end, of two the longer one first; what the
+        tokenizer itself adds to texts stays.
+        """
         ...
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -64,9 +69,15 @@ class ByteTokenizer:
         self._sentinels = {f"<extra_id_{i}>": self.vocab_size - 1 - i for i in range(sentinels)}
         self._names = {token: name.encode() for name, token in self._sentinels.items()}
 
-    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+    def encode(self, text: str, pair: str | None = None, max_seq_len: int | None = None) -> tuple[list[int], list[int]]:
         """See `Tokenizer`; two texts are separated by the byte that ends one."""
-        first, second = self._tokens(text), [] if pair is None else [END, *self._tokens(pair)]
+        first, second = self._tokens(text), [] if pair is None else self._tokens(pair)
+        between = [] if pair is None else [END]
+        if max_seq_len is not None:
+            room = max(0, max_seq_len - len(between))
+            first = first[: max(room - len(second), (room + 1) // 2)]
+            second = second[: room - len(first)]
+        second = between + second
         return first + second, [0] * len(first) + [1] * len(second)
 
     def _tokens(self, text: str) -> list[int]:
@@ -87,12 +98,13 @@ class FileTokenizer:
     files: Mapping[str, bytes]
     """What it was read from, by name."""
 
-    def __init__(self, text: bytes, config: bytes = b"{}") -> None:
+    def __init__(self, text: bytes, config: bytes = b"{}", generation: bytes | None = None) -> None:
         """Read it.
 
         Args:
             text: the contents of a tokenizer.json.
             config: those of the tokenizer_config.json beside it, which says which tokens end and fill up a text.
+            generation: those of the generation_config.json, where there is one; it can name further ones that end it.
 
         Raises:
             DamagedFile: they are not what their names say.
@@ -101,16 +113,22 @@ class FileTokenizer:
 
         try:
             self._library = Library.from_buffer(text)
-            facts: dict[str, object] = dict(json.loads(config))
         except Exception as error:  # the library raises nothing more special
             raise DamagedFile(f"{TOKENIZER}: cannot be read: {error}; use another copy") from None
         self.files = {TOKENIZER: text, TOKENIZER_CONFIG: config}
+        self.files |= {} if generation is None else {GENERATION: generation}
         self._library.no_padding()
         self._library.no_truncation()
+        self._truncating: dict[int, Library] = {}
         self.vocab_size: int = self._library.get_vocab_size(with_added_tokens=True)
-        end, pad = self._special(facts.get("eos_token"), ENDS), self._special(facts.get("pad_token"), PADS)
-        self.stop_tokens: tuple[int, ...] = () if end is None else (end,)
-        self.pad_token: int = pad if pad is not None else end or 0
+        facts = _facts(TOKENIZER_CONFIG, config)
+        given = _facts(GENERATION, b"{}" if generation is None else generation).get("eos_token_id")
+        further = [token for token in (given if isinstance(given, list) else [given]) if type(token) is int]
+        end = self._special(facts.get("eos_token"), () if further else ENDS)
+        ends = [token for token in (end, *further) if token is not None and token >= 0]  # -1 means none
+        self.stop_tokens: tuple[int, ...] = tuple(dict.fromkeys(ends))
+        pad = self._special(facts.get("pad_token"), PADS)
+        self.pad_token: int = pad if pad is not None else next(iter(ends), 0)
 
     def _special(self, token: object, usual: Sequence[str]) -> int | None:
         """The number of a special token, given as its text or as an object with it; else the first usual one's."""
@@ -118,14 +136,37 @@ class FileTokenizer:
         names = [content] if isinstance(content, str) else usual
         return next((found for name in names if (found := self._library.token_to_id(name)) is not None), None)
 
-    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+    def encode(self, text: str, pair: str | None = None, max_seq_len: int | None = None) -> tuple[list[int], list[int]]:
         """See `Tokenizer`; special tokens are added as the file says."""
-        encoded = self._library.encode(text, pair)
+        encoded = self._library_of(max_seq_len).encode(text, pair)
+        if max_seq_len is not None and len(encoded) > max_seq_len:  # then the library leaves the texts as they are
+            special = self._library.num_special_tokens_to_add(pair is not None)
+            raise ValueError(
+                f"{max_seq_len} tokens have no room for the {special} that this tokenizer adds itself; allow more"
+            )
         return encoded.ids, encoded.type_ids
+
+    def _library_of(self, max_seq_len: int | None) -> Any:
+        """The library's tokenizer that cuts at this length: a copy, for the length is a setting of the whole."""
+        if max_seq_len is None:
+            return self._library
+        if max_seq_len not in self._truncating:
+            library = copy.deepcopy(self._library)
+            library.enable_truncation(max_seq_len)
+            self._truncating[max_seq_len] = library
+        return self._truncating[max_seq_len]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """See `Tokenizer`."""
         return self._library.decode(list(tokens), skip_special_tokens=True)
+
+
+def _facts(name: str, content: bytes) -> dict[str, object]:
+    """What a file beside a tokenizer.json says."""
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedFile(f"{name}: cannot be read: {error}; use another copy") from None
 
 
 def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
@@ -139,7 +180,7 @@ def tokenizer(model_or_name: nn.Module | str) -> Tokenizer:
     """
     source = provenance(model_or_name, text=True)
     if source.tokenizer == TOKENIZER:
-        return FileTokenizer(source.files[TOKENIZER], source.files.get(TOKENIZER_CONFIG, b"{}"))
+        return _from_files(source.files)
     described = config(model_or_name) if isinstance(model_or_name, str) else getattr(model_or_name, "config", None)
     size = getattr(described, "vocab_size", None)
     if size is not None and BYTES <= size <= BYTES + SENTINELS:
@@ -165,7 +206,11 @@ def named_tokenizer(name: str) -> Tokenizer:
     files = read_tokenizer(path.parent) if path.name == TOKENIZER else {TOKENIZER: path.read_bytes()}
     if not files:
         raise FileNotFoundError(f"{path} does not exist; give a tokenizer.json or a model that has one")
-    return FileTokenizer(files[TOKENIZER], files.get(TOKENIZER_CONFIG, b"{}"))
+    return _from_files(files)
+
+
+def _from_files(files: Mapping[str, bytes]) -> FileTokenizer:
+    return FileTokenizer(files[TOKENIZER], files.get(TOKENIZER_CONFIG, b"{}"), files.get(GENERATION))
 
 
 def tokenizer_files(reader: Tokenizer | None) -> Mapping[str, bytes]:
@@ -187,7 +232,7 @@ def batch(
         tokenizer: what reads them.
         texts: the texts.
         pairs: for each text another that belongs to it.
-        max_seq_len: longer texts lose their end.
+        max_seq_len: longer texts lose their end, of two the longer one first.
         fill: the batch has `max_seq_len` positions whatever its texts, so that its shape never changes.
 
     Returns:
@@ -195,12 +240,12 @@ def batch(
         (batch, seq) int64, 1 for tokens of the second text.
 
     Raises:
-        ValueError: there is no text, or not a pair for each.
+        ValueError: there is no text, or not a pair for each, or `max_seq_len` has no room for a tokenizer's own tokens.
     """
     if not texts or (pairs is not None and len(pairs) != len(texts)):
         raise ValueError(f"expected one or more texts and as many pairs, got {len(texts)} and {len(pairs or ())}")
-    encoded = [tokenizer.encode(text, pair) for text, pair in zip(texts, pairs or [None] * len(texts), strict=True)]
-    encoded = [(tokens[:max_seq_len], segments[:max_seq_len]) for tokens, segments in encoded]
+    both = zip(texts, pairs or [None] * len(texts), strict=True)
+    encoded = [tokenizer.encode(text, pair, max_seq_len) for text, pair in both]
     longest = max(1, *(len(tokens) for tokens, _ in encoded))
     shape = (len(texts), max_seq_len if fill and max_seq_len is not None else longest)
     made = {

@@ -5,6 +5,7 @@ the fields of ours. No code is taken from a folder, and no class is looked up by
 """
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from zoo import convert
 from zoo.config import ConfigError, build
 from zoo.registry import ARCHITECTURES, Architecture, did_you_mean
-from zoo.weights import CONFIG, MANIFEST, read_json, read_tensors
+from zoo.weights import CONFIG, GENERATION, MANIFEST, read_json, read_tensors, read_tokenizer
 from zoo.weights.tensors import Stored
 
 Reader = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -26,6 +27,8 @@ class Foreign(NamedTuple):
     config: Any
     labels: tuple[str, ...]
     """The names of the classes, where the folder gives some."""
+    files: dict[str, bytes]
+    """Those of its tokenizer, by name."""
     tensors: dict[str, Stored] | None
 
 
@@ -47,7 +50,7 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
     theirs = read_json(where)
     known = _readers()
     kind = theirs["model_type"]
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         hint = did_you_mean(str(kind), known) or f"; known are {', '.join(sorted(known))}"
         raise ConfigError(f"{where}: no architecture here has the model_type {kind!r}{hint}")
     name, reader = known[kind]
@@ -57,7 +60,16 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     tensors = read_tensors(folder, links=True) if load else None
-    return Foreign(architecture, config, _labels(theirs, getattr(config, "num_classes", None)), tensors)
+    labels = _labels(theirs, getattr(config, "num_classes", None))
+    return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors)
+
+
+def _tokenizer(folder: Path, theirs: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a folder's tokenizer; what ends a text stood in config.json before it got a file of its own."""
+    files = read_tokenizer(folder)
+    if files and GENERATION not in files and theirs.get("eos_token_id") is not None:
+        files[GENERATION] = json.dumps({"eos_token_id": theirs["eos_token_id"]}).encode()
+    return files
 
 
 def _labels(theirs: Mapping[str, Any], num_classes: int | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """GPT-2's names in transformers' checkpoints, whose matrices stand the other way round."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
 
 MATRICES = {"attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.proj": "mlp.c_proj"}
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
 def layout(config: GPT2Config) -> Layout:
@@ -29,7 +31,11 @@ def layout(config: GPT2Config) -> Layout:
 
 
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Our fields from transformers' config.json."""
+    """Our fields from transformers' config.json; of three dropouts, the residual stream's is that of all."""
+    width, dropouts = theirs.get("n_embd", 768), {name: theirs.get(name, 0.1) for name in DROPOUTS}
+    if any(rate != dropouts["resid_pdrop"] for rate in dropouts.values()):
+        said = ", ".join(f"{name} {rate}" for name, rate in dropouts.items())
+        warnings.warn(f"{said}: this architecture has one dropout, the first; training may want another", stacklevel=2)
     return translate(
         theirs,
         {
@@ -44,7 +50,7 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         },
         {
             "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-            "n_inner": (None, 4 * int(theirs.get("n_embd", 768))),
+            "n_inner": (None, 4 * width if isinstance(width, int) else None),
             "scale_attn_weights": (True,),
             "scale_attn_by_inverse_layer_idx": (False,),
             "add_cross_attention": (False,),

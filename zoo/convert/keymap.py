@@ -32,6 +32,8 @@ class Layout:
     equal, or either."""
     writes_copies: bool = False
     """Whether their present release writes both, or the latter alone."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """A tensor of theirs -> the one of theirs that does its work in files that lack it."""
     unused: tuple[str, ...] = ()
     """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
     respelt: tuple[tuple[str, str], ...] = ()
@@ -88,6 +90,7 @@ def to_ours(
         nobody knows; and what was passed over.
     """
     left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()})
+    left |= {name: left[other] for name, other in layout.stand_ins.items() if name not in left and other in left}
     found: dict[str, Lazy] = {}
     for name, shape in names.items():
         parts = [left.pop(their) for their in layout.theirs(name) if their in left]

@@ -61,8 +61,9 @@ def _halves(heads: int, head_dim: int) -> Tensor:
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Our fields from transformers' config.json, of any release."""
     heads, dim = theirs.get("num_attention_heads", 32), theirs.get("hidden_size", 4096)
+    shared = theirs.get("num_key_value_heads")
     fields = translate(
-        theirs,
+        {**theirs, "num_key_value_heads": heads if shared is None else shared},
         {
             "vocab_size": ("vocab_size", 32000),
             "max_seq_len": ("max_position_embeddings", 2048),
@@ -82,6 +83,10 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         },
     )
     rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ConfigError(
+            f"rope_scaling is {rope!r}; expected an object such as {{'rope_type': 'linear', 'factor': 2}}"
+        )
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "linear", "llama3"):
         raise ConfigError(f"rope_type is {kind!r}, and this architecture knows only 'default', 'linear' or 'llama3'")
@@ -89,9 +94,11 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         "rope_factor": "factor",
         "rope_low_freq_factor": "low_freq_factor",
         "rope_high_freq_factor": "high_freq_factor",
-        "rope_original_length": "original_max_position_embeddings",
     }
     fields |= {ours: rope[their] for ours, their in names.items() if their in rope}
+    if kind == "llama3":  # what stands beside the others goes before, as in transformers
+        length = rope.get("original_max_position_embeddings", fields["max_seq_len"])
+        fields["rope_original_length"] = theirs.get("original_max_position_embeddings", length)
     fields["rope_scaling"] = "none" if kind == "default" else kind
     fields["rope_theta"] = rope.get("rope_theta", theirs.get("rope_theta", 10_000.0))
     return fields

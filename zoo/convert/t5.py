@@ -19,7 +19,6 @@ PARTS = {
     ),
 }
 """The sub-blocks of a block, in their order: our norm, our name, and theirs, which did not change with the MLP."""
-GATED = {"relu": False, "gated-gelu": True}
 
 
 def layout(config: T5Config) -> Layout:
@@ -39,6 +38,7 @@ def layout(config: T5Config) -> Layout:
     return Layout(
         renamed=renamed,
         copies=dict.fromkeys(copies, "shared.weight"),
+        stand_ins={} if config.tie_embeddings else {"lm_head.weight": "shared.weight"},
         unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
     )
 
@@ -46,15 +46,16 @@ def layout(config: T5Config) -> Layout:
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Our fields from transformers' config.json.
 
-    Whether the logits are scaled tells version 1.0 from 1.1, in which the embedding scores nothing. Files say so by
-    `tie_word_embeddings`; from transformers 5 on that is always true, and `scale_decoder_outputs` says it.
+    Whether the logits are scaled tells version 1.0 from 1.1. Files say so by `tie_word_embeddings`; from transformers 5
+    on that is always true, and `scale_decoder_outputs` says it. A 1.1 that was made there scores by the embedding as
+    long as no other head is loaded, and stores none; ours then has a head that starts as a copy.
 
     Raises:
         ConfigError: a setting asks for what ours cannot do.
     """
-    pad = theirs.get("pad_token_id", 0)
+    start, gated = theirs.get("decoder_start_token_id"), theirs.get("feed_forward_proj") == "gated-gelu"
     fields = translate(
-        {**theirs, "decoder_start_token_id": theirs.get("decoder_start_token_id") or pad},
+        {**theirs, "decoder_start_token_id": theirs.get("pad_token_id", 0) if start is None else start},
         {
             "vocab_size": ("vocab_size", 32128),
             "dim": ("d_model", 512),
@@ -71,13 +72,14 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
             "stop_token": ("eos_token_id", 1),
         },
         {
-            "feed_forward_proj": tuple(GATED),
+            "feed_forward_proj": ("relu", "gated-gelu"),
+            "dense_act_fn": ("gelu_new" if gated else "relu",),  # these two go before it
+            "is_gated_act": (gated,),
             "num_decoder_layers": (None, theirs.get("num_layers", 6)),
         },
     )
-    gated = GATED[theirs.get("feed_forward_proj", "relu")]
-    tied = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))
-    return {**fields, "gated": gated, "tie_embeddings": tied}
+    scaled = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))
+    return {**fields, "gated": gated, "tie_embeddings": scaled}
 
 
 FORMATS = {"transformers": layout}

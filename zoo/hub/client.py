@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.registry import Weights
 from zoo.storage import DamagedFile, describe_file
 from zoo.version import __version__
-from zoo.weights import INDEX, TOKENIZER, TOKENIZER_CONFIG, read_index, read_tensors, read_tokenizer
+from zoo.weights import GENERATION, INDEX, TOKENIZER, TOKENIZER_CONFIG, read_index, read_tensors, read_tokenizer
 from zoo.weights.cards import bundled_names
 from zoo.weights.tensors import Later, Lazy, read_header
 
@@ -69,8 +69,9 @@ def fetch_tokenizer(card: Weights, endpoint: str | None = None, verify: bool = T
         path = _checked(card, _from_hub(repo, TOKENIZER, revision, endpoint), verify)
     except FileNotFoundError:
         return {}
-    with contextlib.suppress(FileNotFoundError):  # some do without it
-        _checked(card, _from_hub(repo, TOKENIZER_CONFIG, path.parent.name, endpoint), verify)
+    for beside in (TOKENIZER_CONFIG, GENERATION):
+        with contextlib.suppress(FileNotFoundError):  # some do without it
+            _checked(card, _from_hub(repo, beside, path.parent.name, endpoint), verify)
     return read_tokenizer(path.parent)
 
 

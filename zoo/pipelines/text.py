@@ -51,8 +51,9 @@ def complete(
         seed: the same seed draws the same text.
 
     Raises:
-        ValueError: the model generates no text or has no tokenizer, the prompt is empty, prompt and continuation do
-            not fit in the model's context, or beams are asked for that the model does not have or that shall draw.
+        ValueError: the model generates no text or has no tokenizer, the prompt is empty or has words that the weights
+            do not know, prompt and continuation do not fit in the model's context, or beams are asked for that the
+            model does not have or that shall draw.
     """
     config: Any = getattr(model, "config", None)
     if not hasattr(model, "new_state") or not hasattr(model, "step"):
@@ -70,6 +71,12 @@ def complete(
     if not prompt:
         raise ValueError("the prompt is empty; give at least one character to begin with")
     read, _ = reader.encode(prompt)
+    known = getattr(config, "vocab_size", None)
+    if known is not None and max(read, default=0) >= known:  # tokenizers may list more, as long as no text has them
+        raise ValueError(
+            f"the prompt has token {max(read)}, and the vocabulary of this {type(model).__name__} ends at {known - 1}: "
+            f"its tokenizer has words that the weights do not; leave them out of the prompt"
+        )
     if answers and isinstance(reader, ByteTokenizer):
         read.append(config.stop_token)  # as a tokenizer.json of T5 does, and `span_corruption`
     wanted = MOST if max_new_tokens is None else max_new_tokens

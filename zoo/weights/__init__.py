@@ -26,9 +26,11 @@ from zoo.weights.tensors import Stored, read_header, write_tensors
 
 CONFIG, TENSORS, INDEX, MANIFEST = "config.json", "model.safetensors", "model.safetensors.index.json", "zoo.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+GENERATION = "generation_config.json"
+"""Says which tokens end a text where there are several."""
 OURS = re.compile(
     r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
-    r"|tokenizer\.json|tokenizer_config\.json"
+    r"|tokenizer\.json|tokenizer_config\.json|generation_config\.json"
 )
 FORMAT = 1
 """Of config.json; a renamed field raises it and adds an upgrade."""
@@ -38,6 +40,11 @@ MAX_JSON = 4 * 2**20
 """Bytes of a config.json or an index."""
 MAX_TOKENIZER = 64 * 2**20
 """Bytes of a tokenizer's file; Llama 3's has 17 million."""
+PICKLED = (
+    "pickled files can run code; read it by torch.load(..., weights_only=True), and write its tensors by "
+    "safetensors.torch.save_file"
+)
+"""Why other files are not loaded, and what can be done."""
 SHARD = 5 * 10**9
 """Bytes of tensors above which a model is stored in several files."""
 
@@ -239,17 +246,34 @@ def read_tensors(folder: Path, listed: Collection[str] | None = None, *, links: 
 
     Raises:
         DamagedFile: a file is missing or broken, or the index is wrong.
+        ValueError: the weights are pickled.
     """
     places = read_index(folder / INDEX) if (folder / INDEX).exists() else {}
     tensors: dict[str, Stored] = {}
     for file in sorted(set(places.values())) or [TENSORS]:
         path = folder / file
+        if listed is None and not path.is_file():
+            raise _missing(path, bool(places))
         if not path.is_file() or (path.is_symlink() and not links) or (listed is not None and file not in listed):
             raise DamagedFile(f"{path}: missing, linked, or not listed in {MANIFEST}; use another copy")
         tensors |= read_header(path)
     if places and {name: stored.file.name for name, stored in tensors.items()} != places:
         raise DamagedFile(f"{folder / INDEX}: the files hold other tensors than it says; use another copy")
     return tensors
+
+
+def _missing(path: Path, indexed: bool) -> Exception:
+    """The error for a file of tensors that is not there; what lies in its place says why."""
+    folder = path.parent
+    shards = sorted(found.name for found in folder.glob("model-*.safetensors"))
+    pickled = sorted(found.name for found in folder.glob("pytorch_model*.bin"))
+    if indexed:
+        return DamagedFile(f"{path}: missing, though {INDEX} names it; fetch it too, or use another copy")
+    if shards:
+        return DamagedFile(f"{folder / INDEX}: missing, and only it says what belongs to {shards[0]}; fetch it too")
+    if pickled:
+        return ValueError(f"{folder}: has no {TENSORS}, and {pickled[0]} is not loaded, for {PICKLED}")
+    return DamagedFile(f"{path}: missing; fetch it too, or use another copy")
 
 
 def read_folder(folder: str | Path) -> Saved:
@@ -273,7 +297,7 @@ def read_tokenizer(folder: Path) -> dict[str, bytes]:
     Raises:
         DamagedFile: one is larger than any tokenizer.
     """
-    paths = [folder / name for name in (TOKENIZER, TOKENIZER_CONFIG) if (folder / name).is_file()]
+    paths = [folder / name for name in (TOKENIZER, TOKENIZER_CONFIG, GENERATION) if (folder / name).is_file()]
     for path in paths:
         if path.stat().st_size > MAX_TOKENIZER:
             raise DamagedFile(f"{path}: has {path.stat().st_size} bytes, more than any tokenizer; use another copy")

@@ -211,8 +211,9 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
     remedies = [_remedy(model, name, stored, expected[name]) for name, stored in misfits]
     first = remedies.index("") if "" in remedies else 0  # what no field explains; then a remedy would help nobody
     helps = all(remedies) and not missing and not unexpected
+    whole = not misfits and not unexpected
     problems = [
-        *_gap("it lacks", missing, unexpected),
+        *(gap + _headless(model, missing) * whole for gap in _gap("it lacks", missing, unexpected)),
         *_gap("it holds", unexpected, [*missing, *expected]),
         *(_misfit(name, stored, expected[name]) + remedies[0] * helps for name, stored in misfits[first : first + 1]),
     ]
@@ -267,6 +268,17 @@ def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
     else:
         return ""
     return f"; give {field}: the checkpoint's own keeps this tensor, another adapts it"
+
+
+def _headless(model: Any, missing: list[str]) -> str:
+    """What to do with a checkpoint of everything but the head, as the end of a message; empty where more is missing."""
+    if not all(_follows(name, "num_classes", ["num_classes"]) for name in missing):
+        return ""
+    if getattr(model.config, "num_classes", None) is not None:
+        return "; it was saved without a head: give num_classes, and one is drawn"
+    if getattr(model.config, "tie_embeddings", True) is False:
+        return "; it was saved without its head: use a copy that has one, or tie_embeddings=True and train on"
+    return ""
 
 
 def _read(names: tuple[str, ...], stored: Lazy, tensors: Mapping[str, Lazy], source: str) -> Tensor:

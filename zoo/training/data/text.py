@@ -1,7 +1,7 @@
 """Text as bytes or tokens: a file, a folder, or the sources of Python's own standard library, which everybody has.
 
 Files of a folder stand in the order of their paths, each followed by a newline and a zero byte, so that a zero byte
-is where a text ends; of tokens, each is followed by the tokenizer's own end of a text. About a tenth is held out as
+is where a text ends; of tokens, each ends in the tokenizer's own end of a text. About a tenth is held out as
 `test`: of a folder every file whose path hashes to 0 modulo 10, so that a file stays on its side when others come and
 go; of a single file, or of fewer than 100, the last tenth.
 """
@@ -169,10 +169,11 @@ def _open(files: Sequence[Path], reader: Tokenizer | None, end: bytes = END) -> 
         return Text(corpus, corpus.starts)
     kind = np.uint16 if reader.vocab_size <= 2**16 else np.uint32
     behind = list(reader.stop_tokens[:1]) if end else []
-    documents = [
-        np.array(reader.encode(path.read_text(encoding="utf-8", errors="replace"))[0] + behind, dtype=kind)
-        for path in files
-    ]
+    documents = []
+    for path in files:
+        tokens, _ = reader.encode(path.read_text(encoding="utf-8", errors="replace"))
+        ended = bool(tokens) and tokens[-1] in reader.stop_tokens  # as T5's tokenizer leaves it
+        documents.append(np.array(tokens if ended else tokens + behind, dtype=kind))
     bounds = np.concatenate([[0], np.cumsum([len(document) for document in documents], dtype=np.int64)])
     return Text(np.concatenate(documents), bounds)
 
