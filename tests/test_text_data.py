@@ -256,10 +256,10 @@ def test_a_tokenizer_that_ends_texts_itself_gives_each_one_end(tmp_path, reader)
     made = tokenizers.Tokenizer.from_file(str(reader))
     made.post_processor = tokenizers.processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 0)])
     made.save(str(reader))
-    for name in "ab":
+    for name in "abcdefghij":
         (tmp_path / f"{name}.txt").write_text("one two")
     splits = load(TextConfig(path=str(tmp_path), seq_len=2, tokenizer=str(reader)))
-    assert splits.train.data[:].tolist() + splits.test.data[:].tolist() == [2, 3, 0] * 2
+    assert splits.train.data[:].tolist() + splits.test.data[:].tolist() == [2, 3, 0] * 10
 
 
 def test_a_model_keeps_the_tokenizer_of_its_text(tmp_path, reader):
