@@ -297,7 +297,7 @@ def test_a_shape_s_error_names_the_argument_its_shape_and_the_right_one():
     with pytest.raises(ValueError, match=r"^A must be \(channels 5, state_dim\), got the shape \(16, 5\)$"):
         kernels.selective_scan(x, delta, A.mT, B, C)
     x, delta, A, B, C, *_ = draw("ssd_scan", 20)
-    with pytest.raises(ValueError, match="^B's 3 groups do not divide x's 4 heads"):
+    with pytest.raises(ValueError, match=r"^B's 3 groups do not divide x's 4 heads"):
         kernels.ssd_scan(x, delta, A, B[:, :, :1].expand(-1, -1, 3, -1), C)
 
 

@@ -17,10 +17,12 @@ def check_shape(name: str, tensor: Tensor | None, **axes: int | None) -> tuple[i
     Raises:
         ValueError: the shape is another one.
     """
-    shape, sizes = () if tensor is None else tuple(tensor.shape), tuple(axes.values())
-    if tensor is None or shape == sizes:  # at once, for models ask at every token, in every layer
+    if tensor is None:
+        return ()
+    shape, sizes = tensor.shape, tuple(axes.values())
+    if shape == sizes:  # at once, for models ask at every token, in every layer
         return shape
     if len(shape) == len(sizes) and all(right in (None, size) for size, right in zip(shape, sizes, strict=True)):
         return shape
     wanted = ", ".join(axis if size is None else f"{axis} {size}" for axis, size in axes.items())
-    raise ValueError(f"{name} must be ({wanted}), got the shape {shape}")
+    raise ValueError(f"{name} must be ({wanted}), got the shape {tuple(shape)}")
