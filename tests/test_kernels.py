@@ -25,6 +25,7 @@ from kernel_runs import (
     typed,
 )
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from zoo import kernels
 from zoo.kernels.op import INTERPRETED
@@ -138,6 +139,26 @@ def test_a_definition_has_derivatives_of_second_order(op):
         exact[at].requires_grad_()
     assert torch.autograd.gradcheck(lambda *args: tensors(op.reference(*args)), exact)
     assert torch.autograd.gradgradcheck(lambda *args: tensors(op.reference(*args)), exact)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # what torch takes some tangents by
+@each_op
+def test_forward_mode_derivatives_and_transforms_are_the_definition_s(op):
+    first, *others = example(op)
+    toward = torch.randn_like(first)
+
+    def derivatives(call):
+        def loss(first):
+            return sum(out.square().sum() for out in tensors(call(first, *others)))
+
+        with forward_ad.dual_level():
+            (_, dual) = forward_ad.unpack_dual(loss(forward_ad.make_dual(first, toward)))
+        (_, tangent) = torch.func.jvp(loss, (first,), (toward,))
+        mapped = torch.vmap(lambda size: tensors(call(first * size, *others))[0])(torch.ones(2, device=DEVICE))
+        return dual, tangent, torch.func.grad(loss)(first), torch.func.jacrev(loss)(first), mapped
+
+    for found, right in zip(derivatives(getattr(kernels, op.name)), derivatives(op.reference), strict=True):
+        torch.testing.assert_close(found, right, rtol=0, atol=0)
 
 
 @each_op

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -72,6 +73,25 @@ def test_use_ends_with_its_block_even_after_an_error(interpreted):
     with pytest.raises(RuntimeError), kernels.use("reference"):
         nested()
     assert PROBE(torch.ones(2)) == "fused"
+
+
+def test_blocks_of_two_threads_may_end_in_any_order(interpreted):
+    first, second = kernels.use("auto"), kernels.use("reference")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert PROBE(torch.ones(2)) == "reference"
+    second.__exit__(None, None, None)
+    assert PROBE(torch.ones(2)) == "fused"
+
+
+def test_a_choice_holds_in_threads_that_began_before_and_after(interpreted):
+    """Autograd computes the forward pass again in threads of its own, where a block's activations are not kept."""
+    with ThreadPoolExecutor(1) as early, ThreadPoolExecutor(1) as late:
+        assert early.submit(PROBE, torch.ones(2)).result() == "fused"
+        with kernels.use("reference"):
+            assert early.submit(PROBE, torch.ones(2)).result() == "reference"
+            assert late.submit(PROBE, torch.ones(2)).result() == "reference"
 
 
 def test_an_unknown_mode_is_an_error_that_names_the_nearest():

@@ -1,17 +1,23 @@
 """The scans and the convolution of Mamba are their definitions, to the last digits that float32 has."""
 
 import importlib
+import re
 import warnings
 
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
+import zoo
 from zoo import kernels
+from zoo.architectures import mamba, mamba2
 
 OPS = {op.name: op for op in kernels.ops()}
 SCANS = ["selective_scan", "ssd_scan"]
 NAMES = ("x", "delta", "A", "B", "C", "D", "state")
+TINY = {"mamba": mamba.ARCHITECTURE.tiny, "mamba2": mamba2.ARCHITECTURE.tiny}
 each_scan = pytest.mark.parametrize("name", SCANS)
 
 
@@ -49,6 +55,16 @@ def test_float32_is_within_a_millionth_of_the_recurrence_in_float64(name, seq):
     truth = run(OPS[name].reference, arguments, torch.float64)
     differences = largest_differences(run(OPS[name].chunked, arguments, torch.float32), truth)
     assert max(differences.values()) < 1e-6, differences
+
+
+@each_scan
+@pytest.mark.parametrize("at", [1, 2], ids=["delta", "A"])
+def test_states_may_grow_instead_of_decaying(name, at):
+    arguments = draw(name, 131)
+    arguments[at] *= -0.1
+    truth = run(OPS[name].reference, arguments, torch.float64)
+    differences = largest_differences(run(OPS[name].chunked, arguments, torch.float32), truth)
+    assert max(differences.values()) < 3e-6, differences
 
 
 @each_scan
@@ -191,6 +207,19 @@ def test_an_exported_scan_takes_sequences_of_any_length(name):
 
 
 @each_scan
+def test_a_scan_compiled_for_any_length_is_compiled_once(name):
+    torch.compiler.reset()
+    compilations = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    public = getattr(kernels, name)
+    compiled = torch.compile(public, fullgraph=True, dynamic=True, backend=compilations)
+    for length in (33, 70, 200):
+        arguments = draw(name, length, batch=3)
+        for found, plain in zip(compiled(*arguments), public(*arguments), strict=True):
+            torch.testing.assert_close(found, plain)
+    assert compilations.frame_count == 1
+
+
+@each_scan
 @pytest.mark.parametrize("seq", [2, 70])
 def test_the_operator_is_registered_as_torch_wants_it(name, seq):
     module = importlib.import_module(f"zoo.kernels.{name}.chunked")
@@ -207,8 +236,75 @@ def test_derivatives_of_second_order_need_the_reference(name):
         assert torch.autograd.gradgradcheck(getattr(kernels, name), arguments, fast_mode=True)
     y, _ = getattr(kernels, name)(*arguments)
     (gradient,) = torch.autograd.grad(y.sum(), arguments[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula"):
+    with pytest.raises(ValueError, match=rf"^{name} has no second derivative.*use\('reference'\)"):
         gradient.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # what torch takes some tangents by
+@pytest.mark.parametrize("name", TINY)
+def test_a_model_s_derivatives_by_transforms_are_those_of_its_backward_pass(name):
+    torch.manual_seed(0)
+    model = zoo.create(TINY[name]).eval()
+    weights = {key: weight.detach() for key, weight in model.named_parameters()}
+    texts = model.example_inputs(3)["tokens"]
+
+    def loss(weights, texts):
+        return torch.func.functional_call(model, weights, (texts,)).square().mean()
+
+    grads = []
+    for text in texts:
+        model.zero_grad()
+        loss(dict(model.named_parameters()), text[None]).backward()
+        grads.append({key: weight.grad.clone() for key, weight in model.named_parameters()})
+    of_each = torch.vmap(torch.func.grad(loss), (None, 0))(weights, texts[:, None])
+    rows = torch.func.jacrev(lambda weights: torch.stack([loss(weights, text[None]) for text in texts]))(weights)
+    toward = {key: torch.randn_like(weight) for key, weight in weights.items()}
+    _, slope = torch.func.jvp(lambda weights: loss(weights, texts[:1]), (weights,), (toward,))
+    with forward_ad.dual_level():
+        dual = loss({key: forward_ad.make_dual(weight, toward[key]) for key, weight in weights.items()}, texts[:1])
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, slope)
+    torch.testing.assert_close(slope, sum((grads[0][key] * toward[key]).sum() for key in weights), rtol=1e-4, atol=0)
+    for key in weights:
+        right = torch.stack([grad[key] for grad in grads])
+        torch.testing.assert_close(of_each[key], right, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(rows[key], right, rtol=1e-4, atol=1e-6)
+
+
+def cut(tensor, axis):
+    """The tensor without its last entry along an axis, or None for an argument that is not there."""
+    return tensor.narrow(axis, 0, tensor.shape[axis] - 1)
+
+
+@each_scan
+def test_every_axis_of_every_argument_is_compared_with_the_others(name):
+    arguments = draw(name, 20, batch=2)
+    for at, argument in enumerate(arguments):
+        for axis in range(argument.ndim):
+            wrong = [*arguments[:at], cut(argument, axis), *arguments[at + 1 :]]
+            with pytest.raises(ValueError, match=r"must be \(.*\), got the shape \(|groups do not divide"):
+                getattr(kernels, name)(*wrong)
+        wrong = [*arguments[:at], argument[None], *arguments[at + 1 :]]
+        shape = re.escape(str((1, *argument.shape)))
+        with pytest.raises(ValueError, match=rf"^{NAMES[at]} must be .*, got the shape {shape}$"):
+            getattr(kernels, name)(*wrong)
+
+
+def test_a_shape_s_error_names_the_argument_its_shape_and_the_right_one():
+    x, delta, A, B, C, *_ = draw("selective_scan", 20)
+    message = r"^C must be \(batch 2, seq 20, state_dim 16\), got the shape \(2, 20, 15\)$"
+    with pytest.raises(ValueError, match=message):
+        kernels.selective_scan(x, delta, A, B, cut(C, 2))
+    with pytest.raises(ValueError, match=r"^A must be \(channels 5, state_dim\), got the shape \(16, 5\)$"):
+        kernels.selective_scan(x, delta, A.mT, B, C)
+    x, delta, A, B, C, *_ = draw("ssd_scan", 20)
+    with pytest.raises(ValueError, match=r"^B's 3 groups do not divide x's 4 heads"):
+        kernels.ssd_scan(x, delta, A, B[:, :, :1].expand(-1, -1, 3, -1), C)
+
+
+@each_scan
+def test_a_sequence_without_steps_is_refused(name):
+    with pytest.raises(ValueError, match=r"^x must be \(batch, seq, .*\) with seq at least 1, got the shape \(2, 0, "):
+        getattr(kernels, name)(*draw(name, 0))
 
 
 @each_scan
@@ -257,6 +353,18 @@ def test_the_convolution_sums_half_precision_in_float32():
     exact, _ = kernels.causal_conv1d(*(tensor.double() for tensor in (x, weight, bias, past)))
     assert y.dtype == state.dtype == torch.bfloat16
     assert torch.equal(y, exact.float().bfloat16())
+
+
+@pytest.mark.parametrize("at", range(4), ids=["x", "weight", "bias", "state"])
+def test_a_convolution_s_arguments_must_fit_along_every_axis(at):
+    right = draw_convolution(9)
+    for axis in range(right[at].ndim):
+        if (at, axis) != (0, 1):  # any length will do
+            wrong = [*right[:at], cut(right[at], axis), *right[at + 1 :]]
+            with pytest.raises(ValueError, match=r"must be \(.*\), got the shape \("):
+                kernels.causal_conv1d(*wrong)
+    with pytest.raises(ValueError, match=r"^state must be \(batch 2, past 3, channels 6\), got the shape \(2, 9, 6\)$"):
+        kernels.causal_conv1d(*right[:3], right[0])
 
 
 def test_the_convolution_s_gradients_are_those_of_small_differences():

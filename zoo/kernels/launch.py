@@ -36,7 +36,8 @@ def differentiable_once(backward: Any, name: str) -> None:
 
     def refuse(*_: Any) -> None:
         raise ValueError(
-            f"{name}'s kernel has no second derivative; run the forward pass within zoo.kernels.use('reference')"
+            f"{name} has no second derivative but its definition's; "
+            "run the forward pass within zoo.kernels.use('reference')"
         )
 
     backward.register_autograd(refuse)

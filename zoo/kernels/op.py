@@ -8,8 +8,9 @@ and a `fused` one, a Triton kernel forward and backward. Whoever calls the opera
 - `reference` takes the definition;
 - `fused` takes the kernel, and raises with the reason where it cannot run.
 
-The kernels have no second derivative and no forward-mode one: what needs them, such as a gradient penalty, runs its
-forward pass within `use("reference")`. Under the transforms of `torch.func` the kernels step aside by themselves.
+Only the reference has a second derivative: what needs one, such as a gradient penalty, runs its forward pass within
+`use("reference")`. Forward-mode derivatives and the transforms of `torch.func` are the reference's too, and under them
+the others step aside by themselves.
 """
 
 import importlib.util
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from zoo.registry import did_you_mean
 
@@ -77,7 +79,9 @@ class Op:
             return self.fused(*args)
         if _mode[0] == "fused":
             raise ValueError(f"{self.name} cannot run fused: {why}; leave the choice to zoo.kernels.use('auto')")
-        return (self.chunked or self.reference)(*args)
+        if self.chunked is None or _differentiated_anew():
+            return self.reference(*args)
+        return self.chunked(*args)
 
     def why_not_fused(self, *args: Any) -> str | None:
         """The reason why the kernel cannot take these arguments, or None if it can."""
@@ -86,9 +90,7 @@ class Op:
         for arg in args:
             if isinstance(arg, Tensor) and (why := _unfit(arg)):
                 return why
-        if torch._C._are_functorch_transforms_active():
-            return "torch.func transforms it, which kernels do not support"
-        return self.refuses(*args)
+        return _differentiated_anew() or self.refuses(*args)
 
     def never_fused(self) -> str | None:
         """The reason why no arguments at all would run fused here, or None if some would."""
@@ -97,6 +99,15 @@ class Op:
         if not HAS_TRITON:
             return "triton is not installed"
         return None
+
+
+def _differentiated_anew() -> str | None:
+    """Why nothing but the reference is right here, or None if the others are; they would give zeros or fail."""
+    if torch._C._are_functorch_transforms_active():
+        return "torch.func transforms it, which kernels do not support"
+    if forward_ad._current_level >= 0:
+        return "it runs within forward_ad.dual_level, and kernels have no forward-mode derivative"
+    return None
 
 
 def _unfit(arg: Tensor) -> str | None:
@@ -112,9 +123,23 @@ def _unfit(arg: Tensor) -> str | None:
     return None
 
 
+class _Choice:
+    """What one block of `use` asks for; equal to itself alone, so that each block takes its own away."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
+
+_choices = [_Choice("auto")]
+"""Those of all open blocks in all threads, behind the default; the last one decides."""
+
+
 @contextmanager
 def use(mode: str) -> Iterator[None]:
     """Choose the implementation of all operations, in all threads, within a `with` block.
+
+    It holds in all threads because recomputed activations run in threads of autograd's own. Of the blocks that are open
+    at a time, the one that was entered last decides.
 
     Args:
         mode: `auto`, `reference` or `fused`.
@@ -124,11 +149,20 @@ def use(mode: str) -> Iterator[None]:
     """
     if mode not in MODES:
         raise ValueError(f"kernels {mode!r} is not among {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
-    before, _mode[0] = _mode[0], mode
+    choice = _Choice(mode)
+    _choices.append(choice)
+    _settle()
     try:
         yield
     finally:
-        _mode[0] = before
+        _choices.remove(choice)  # not always the last: blocks of several threads end in any order
+        _settle()
+
+
+def _settle() -> None:
+    """Let the last choice decide. There is no lock, for `use` may stand in a function that torch.compile compiles."""
+    while _mode[0] != (mode := _choices[-1].mode):  # again, if another thread has come between
+        _mode[0] = mode
 
 
 class Status(NamedTuple):

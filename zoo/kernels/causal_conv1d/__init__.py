@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zoo.kernels.causal_conv1d.reference import causal_conv1d as reference
 from zoo.kernels.op import Op
+from zoo.kernels.shapes import check_shape
 
 
 def causal_conv1d(
@@ -23,7 +24,16 @@ def causal_conv1d(
     Returns:
         (batch, seq, channels) in x's dtype, summed in float32 at least, and the last width - 1 inputs as the state for
         what follows. They are inputs as they were, so they keep x's dtype.
+
+    Raises:
+        ValueError: an argument has another shape, or the weight no column.
     """
+    batch, _, channels = check_shape("x", x, batch=None, seq=None, channels=None)
+    _, width = check_shape("weight", weight, channels=channels, width=None)
+    if width == 0:
+        raise ValueError(f"weight must be (channels, width) with width at least 1, got the shape {tuple(weight.shape)}")
+    check_shape("bias", bias, channels=channels)
+    check_shape("state", state, batch=batch, past=width - 1, channels=channels)
     return OP(x, weight, bias, state)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.kernels.op import Op
 from zoo.kernels.selective_scan.chunked import selective_scan as chunked
 from zoo.kernels.selective_scan.reference import selective_scan as reference
+from zoo.kernels.shapes import check_shape
 
 
 def selective_scan(
@@ -40,7 +41,19 @@ def selective_scan(
     Returns:
         (batch, seq, channels) in x's dtype, and the state after the last step, (batch, channels, state_dim) in
         float32, as all of it is computed; for float64 inputs both are float64.
+
+    Raises:
+        ValueError: an argument has another shape, or the sequence no step.
     """
+    batch, seq, channels = check_shape("x", x, batch=None, seq=None, channels=None)
+    if seq == 0:
+        raise ValueError(f"x must be (batch, seq, channels) with seq at least 1, got the shape {tuple(x.shape)}")
+    check_shape("delta", delta, batch=batch, seq=seq, channels=channels)
+    _, state_dim = check_shape("A", A, channels=channels, state_dim=None)
+    check_shape("B", B, batch=batch, seq=seq, state_dim=state_dim)
+    check_shape("C", C, batch=batch, seq=seq, state_dim=state_dim)
+    check_shape("D", D, channels=channels)
+    check_shape("state", state, batch=batch, channels=channels, state_dim=state_dim)
     return OP(x, delta, A, B, C, D, state)
 
 

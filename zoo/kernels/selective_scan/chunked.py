@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.kernels.launch import differentiable_once
 from zoo.kernels.selective_scan.reference import selective_scan as reference
 
 CHUNK = 16
@@ -150,3 +151,4 @@ def _backward(ctx: Any, dy: Tensor | None, dend: Tensor | None, _: None) -> tupl
 
 
 _scan.register_autograd(_backward, setup_context=_save)
+differentiable_once(_scan_backward, "selective_scan")

@@ -13,6 +13,7 @@ states and gradients are within 1e-6 of a float64 recurrence, relative to their 
 from torch import Tensor
 
 from zoo.kernels.op import Op
+from zoo.kernels.shapes import check_shape
 from zoo.kernels.ssd_scan.chunked import ssd_scan as chunked
 from zoo.kernels.ssd_scan.reference import ssd_scan as reference
 
@@ -41,7 +42,21 @@ def ssd_scan(
     Returns:
         (batch, seq, heads, head_dim) in x's dtype, and the state after the last step, (batch, heads, head_dim,
         state_dim) in float32, as all of it is computed; for float64 inputs both are float64.
+
+    Raises:
+        ValueError: an argument has another shape, the sequence no step, or the groups do not divide the heads.
     """
+    batch, seq, heads, head_dim = check_shape("x", x, batch=None, seq=None, heads=None, head_dim=None)
+    if seq == 0:
+        raise ValueError(f"x must be (batch, seq, heads, head_dim) with seq at least 1, got the shape {tuple(x.shape)}")
+    check_shape("delta", delta, batch=batch, seq=seq, heads=heads)
+    check_shape("A", A, heads=heads)
+    _, _, groups, state_dim = check_shape("B", B, batch=batch, seq=seq, groups=None, state_dim=None)
+    if groups == 0 or heads % groups:
+        raise ValueError(f"B's {groups} groups do not divide x's {heads} heads; consecutive heads share a group")
+    check_shape("C", C, batch=batch, seq=seq, groups=groups, state_dim=state_dim)
+    check_shape("D", D, heads=heads)
+    check_shape("state", state, batch=batch, heads=heads, head_dim=head_dim, state_dim=state_dim)
     return OP(x, delta, A, B, C, D, state)
 
 

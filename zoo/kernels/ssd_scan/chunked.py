@@ -2,8 +2,8 @@
 
 A chunk's outputs are a masked attention over its own inputs plus what its start state still says, and the state moves
 on by one product per chunk. Of the states only those at the chunks' starts are kept; the backward pass computes the
-rest of a chunk again. The exponents' running sums are float64, for what matters is the difference of two large ones,
-and only decays, exponentials of negative sums, are ever formed.
+rest of a chunk again. The exponents' running sums are float64, for what matters is the difference of two large ones;
+only from such differences are decays formed, so none is a quotient of numbers that overflow.
 
 Inside, heads are apart as (groups, heads of the group), and a group's states are one matrix, (state_dim, heads x
 head_dim). The two passes are operators of their own: a compiler sees one node, and does not unroll the loop over
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.kernels.launch import differentiable_once
 from zoo.kernels.ssd_scan.reference import ssd_scan as reference
 
 CHUNK = 64
@@ -76,7 +77,7 @@ def _decays(delta: Tensor, A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = (delta.double() * (A.double() * TO_BASE_2)).cumsum(1)
     by_head = sums.permute(0, 2, 3, 1).contiguous()
     exponents = by_head.unsqueeze(-1) - by_head.unsqueeze(-2), sums, sums[:, -1:] - sums
-    within, since, until = (exponent.to(delta.dtype).clamp_(FADED, 0).exp2_() for exponent in exponents)
+    within, since, until = (exponent.to(delta.dtype).clamp_(min=FADED).exp2_() for exponent in exponents)
     return within.tril_(), since, until
 
 
@@ -196,3 +197,4 @@ def _backward(ctx: Any, dy: Tensor | None, dend: Tensor | None, _: None) -> tupl
 
 
 _scan.register_autograd(_backward, setup_context=_save)
+differentiable_once(_scan_backward, "ssd_scan")
