@@ -167,6 +167,7 @@ REQUESTS = {
     "random weights": (["predict", "resnet32", "loud.npy"], ["weights"]),
     "no classifier": (["predict", "gan", "loud.npy"], ["z", "sample"]),
     "no language": (["generate", "run", "hello"], ["text-generation"]),
+    "no language, before weights are fetched": (["generate", "resnet18", "hello"], ["ResNet generates no text"]),
     "no tokenizer": (["generate", "llama2c_260k", "hello"], ["512", "tokenizer"]),
     "no generator": (["sample", "run", "--out", "x.png"], ["ResNet", "noise"]),
     "no count": (["sample", "gan", "--count", "0", "--out", "x.png"], ["count 0"]),

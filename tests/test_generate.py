@@ -69,6 +69,12 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(sampling, expected):
     assert drawn(sampling) == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("temperature", [1e-20, 1e-30, 1e-40, 5e-324])
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
+def test_however_cold_it_is_the_likeliest_token_is_drawn(temperature, options):
+    assert drawn(Sampling(temperature=temperature, **options), 1e4 * LOGITS, 20) == [1, 0, 0, 0]
+
+
 def test_the_order_of_the_vocabulary_does_not_matter():
     shuffled = torch.tensor([3, 0, 2, 1])
     expected = torch.tensor([2 / 3, 1 / 3, 0, 0])[shuffled].tolist()
@@ -93,6 +99,12 @@ def test_the_order_of_the_vocabulary_does_not_matter():
         ({"max_new_tokens": -1}, "max_new_tokens -1 is negative"),
         ({"tokens": torch.zeros(2, 0, dtype=torch.int64)}, r"at least 1, got shape \(2, 0\)"),
         ({"tokens": torch.zeros(3, dtype=torch.int64)}, r"\(batch, seq\) .* got shape \(3,\)"),
+        ({"tokens": torch.zeros(0, 3, dtype=torch.int64)}, r"shape \(0, 3\) have no row"),
+        ({"tokens": torch.zeros(1, 2)}, "prompts must be an int64 tensor, got torch.float32"),
+        ({"tokens": [[1, 2]]}, "prompts must be an int64 tensor, got list; torch.as_tensor"),
+        ({"lengths": [2]}, r"lengths \[2\] are no int64 tensor; make it one by torch.tensor"),
+        ({"lengths": torch.tensor([2.0])}, "lengths .* are no int64 tensor"),
+        ({"stop_tokens": 1}, r"stop_tokens 1 is a single number; give a sequence, \[1\]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -240,6 +252,15 @@ def test_a_cache_returns_what_was_put_in_and_refuses_more_than_it_was_made_for()
         assert torch.equal(value, values[..., :end, :])
     with pytest.raises(ValueError, match="6 tokens do not fit in a state made for 5"):
         cache.append(keys[..., :1, :], values[..., :1, :])
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2, 4), (3, 3, 2, 4), (2, 1, 2, 4), (2, 3, 2, 1)], ids=str)
+def test_a_cache_broadcasts_nothing(shape):
+    cache = KVCache(5)
+    cache.append(*torch.ones(2, 2, 3, 2, 4))
+    with pytest.raises(ValueError, match="a state of 2 texts with 3 heads of 4 does not fit"):
+        cache.append(*torch.ones(2, *shape))
+    assert cache.length == 2
 
 
 def test_a_single_row_of_bfloat16_is_multiplied_without_onednn_and_nothing_else():

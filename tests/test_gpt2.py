@@ -165,17 +165,13 @@ def test_a_text_longer_than_the_context_is_refused(use):
         calls[use](tokens)
 
 
-def test_tokens_without_a_batch_axis_are_refused():
-    with pytest.raises(ValueError, match=r"\(batch, seq\), got shape \(5,\)"):
-        build(ARCHITECTURE, SMALL)(torch.zeros(5, dtype=torch.int64))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"dim": 20, "num_heads": 3}, "dim 20 is not divisible by num_heads 3"),
         ({"depth": 0}, "depth 0 is below 1"),
         ({"dropout": 1.0}, r"dropout 1.0 is not in \[0, 1\)"),
+        ({"norm_eps": -1.0}, "norm_eps -1.0 is not positive"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from zoo.convert import foreign_tensors
 
 each_mamba = pytest.mark.parametrize("architecture", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
 
+TOKENS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}
 PAIRS = {
     "mamba": ("Mamba", SMALL),
@@ -164,10 +166,14 @@ def test_a_float64_model_computes_in_float64_throughout(architecture):
 
 
 @each_mamba
-@pytest.mark.parametrize("shape", [(5,), (2, 0)], ids=str)
-def test_tokens_of_another_shape_are_refused(architecture, shape):
-    with pytest.raises(ValueError, match=r"tokens must be .batch, seq. with seq at least 1, got shape"):
-        build(architecture)(torch.zeros(shape, dtype=torch.long))
+@pytest.mark.parametrize("size", [{"state_dim": 1}, {"conv_width": 3}, {"dim": 8}], ids=str)
+@torch.no_grad()
+def test_the_state_of_a_model_of_another_size_is_refused(architecture, size):
+    model, other = build(architecture), build(architecture, replace(architecture.tiny, **size))
+    _, state = other(TOKENS, other.new_state(4))
+    for tokens in (TOKENS, TOKENS[:, :1]):
+        with pytest.raises(ValueError, match=r"a state of shapes .* does not fit: .* \(2, 3, \d+\), .*; take it from"):
+            model(tokens, state)
 
 
 @each_mamba
@@ -227,6 +233,8 @@ def test_mamba_s_decays_start_at_whole_numbers_and_mamba2_s_between_1_and_16(wid
     [
         (MambaConfig, {"state_dim": 0}, "state_dim 0 is below 1"),
         (Mamba2Config, {"conv_width": 0}, "conv_width 0 is below 1"),
+        (MambaConfig, {"norm_eps": -1.0}, "norm_eps -1.0 is not positive"),
+        (Mamba2Config, {"norm_eps": float("nan")}, "norm_eps nan is not positive"),
         (Mamba2Config, {"head_dim": 100}, "expand x dim 1536 is not divisible by head_dim 100"),
         (Mamba2Config, {"groups": 5}, "the 24 heads are not divisible by groups 5"),
     ],

@@ -9,6 +9,7 @@ from laws import build, each, perturbed
 from torch import nn
 
 from zoo.architectures import gru, lstm, rnn
+from zoo.pipelines import complete
 from zoo.training.run import RunConfig
 from zoo.training.trainer import Trainer
 
@@ -264,10 +265,12 @@ TOKENS = torch.zeros(2, 3, dtype=torch.int64)
     [
         ("language model", {}, "neither tokens nor features"),
         ("language model", {"tokens": TOKENS, "features": torch.zeros(2, 3, 5)}, "both tokens and features"),
-        ("language model", {"tokens": TOKENS[0]}, r"\(batch, seq\), seq at least 1, got shape \(3,\)"),
+        ("language model", {"tokens": TOKENS[0]}, r"\(batch, seq\) with seq at least 1, got shape \(3,\)"),
+        ("language model", {"tokens": torch.zeros(2, 3, 5)}, "tokens must be an int64 tensor, got torch.float32"),
         ("language model", {"tokens": TOKENS[:, :0]}, r"seq at least 1, got shape \(2, 0\)"),
         ("forecaster", {"features": torch.zeros(2, 3, 4)}, r"in_features 5\), seq .* got shape \(2, 3, 4\)"),
         ("classifier", {"tokens": TOKENS, "mask": TOKENS[:, 1:] == 0}, r"mask must be \(batch, seq\) = \(2, 3\)"),
+        ("classifier", {"tokens": TOKENS, "mask": TOKENS + 1}, r"mask must .* bool, got torch.int64 .*; mask.bool\(\)"),
         ("classifier", {"tokens": TOKENS, "mask": torch.tensor([[True] * 3, [False] * 3])}, "pad on the right"),
         ("classifier", {"tokens": TOKENS, "mask": torch.tensor([[True] * 3, [False, True, True]])}, "pad on the right"),
     ],
@@ -285,6 +288,39 @@ def test_a_network_that_reads_both_ways_has_no_state(architecture):
     for use in (lambda: model.new_state(3), lambda: model(TOKENS, state), lambda: model.step(TOKENS, state)):
         with pytest.raises(ValueError, match=message):
             use()
+
+
+WRONG_STATES = {
+    "one text more": lambda layers: [tuple(torch.cat([part, part[:1]]) for part in layer) for layer in layers],
+    "one text less": lambda layers: [tuple(part[:1] for part in layer) for layer in layers],
+    "a width of 1": lambda layers: [tuple(part[:, :1] for part in layer) for layer in layers],
+    "an axis more": lambda layers: [tuple(part[None] for part in layer) for layer in layers],
+    "a part less": lambda layers: [layer[1:] for layer in layers],
+    "a wrong layer behind an empty one": lambda layers: [None, tuple(part[:1] for part in layers[1])],
+}
+
+
+@each_network
+@pytest.mark.parametrize("wrong", WRONG_STATES.values(), ids=WRONG_STATES.keys())
+@torch.no_grad()
+def test_a_state_that_is_not_of_these_texts_is_refused_and_no_memory_behind_it_is_read(architecture, wrong):
+    model = sized(architecture)
+    _, state = model.step(TOKENS, model.new_state(3))
+    for read in (model, model.step):
+        for tokens in (TOKENS, TOKENS[:, :1]):
+            with pytest.raises(ValueError, match=r"a state of shapes .* does not fit: .* they are \(2, 16\)"):
+                read(tokens, wrong(state))
+
+
+@each_network
+@pytest.mark.parametrize("use", ["classifier", "forecaster"])
+def test_a_network_that_predicts_no_tokens_writes_no_text(architecture, use):
+    model, message = sized(architecture, **USES[use]), "(num_classes 3|out_features 2) predicts no tokens"
+    for write in (model.generate, lambda *request: list(model.stream(*request))):
+        with pytest.raises(ValueError, match=message):
+            write(TOKENS, 2)
+    with pytest.raises(ValueError, match=message):
+        complete(model, "hello")
 
 
 def test_it_learns_a_text_and_writes_it_on(tmp_path):

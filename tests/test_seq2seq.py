@@ -323,7 +323,9 @@ def test_select_takes_rows_of_whatever_a_state_is_made_of():
         ({"num_beams": 2, "max_new_tokens": -1}, "max_new_tokens -1 is negative"),
         ({"temperature": -1.0}, "temperature -1.0 is not in"),
         ({"source_mask": torch.ones(2, 3)}, r"source_mask is torch\.float32 of shape \(2, 3\); it must be bool"),
-        ({"source": torch.zeros(3, dtype=torch.int64)}, r"\(batch, seq\), got shape \(3,\)"),
+        ({"source": torch.zeros(3, dtype=torch.int64)}, r"\(batch, seq\) .* got shape \(3,\)"),
+        ({"stop_tokens": 1}, r"stop_tokens 1 is a single number; give a sequence, \[1\]"),
+        ({"stop_tokens": 1, "num_beams": 2}, "stop_tokens 1 is a single number"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -255,6 +255,7 @@ def test_dropout_acts_where_the_code_has_it(place):
         ({"num_buckets": 7}, "num_buckets 7 must be even"),
         ({"max_distance": 16}, "max_distance 16 must be above 16"),
         ({"dropout": 1.0}, r"dropout 1.0 is not in \[0, 1\)"),
+        ({"norm_eps": -1.0}, "norm_eps -1.0 is not positive"),
         ({"stop_token": 32128}, r"stop_token 32128 is not in \[0, 32128\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -157,7 +157,7 @@ def test_dropout_acts_where_the_paper_has_it(place):
 @pytest.mark.parametrize("call", ["source", "tokens"])
 def test_texts_without_a_batch_axis_are_refused(call):
     inputs = build(ARCHITECTURE).example_inputs(2)
-    with pytest.raises(ValueError, match=r"\(batch, seq\), got shape \(1[02],\)"):
+    with pytest.raises(ValueError, match=r"\(batch, seq\) .* got shape \(1[02],\)"):
         build(ARCHITECTURE)(**inputs | {call: inputs[call][0]})
 
 
@@ -168,6 +168,7 @@ def test_texts_without_a_batch_axis_are_refused(call):
         ({"dim": 9, "num_heads": 3}, "dim 9 is odd"),
         ({"depth": 0}, "depth 0 is below 1"),
         ({"dropout": 1.0}, r"dropout 1.0 is not in \[0, 1\)"),
+        ({"norm_eps": -1.0}, "norm_eps -1.0 is not positive"),
         ({"pad_token": -1}, r"pad_token -1 is not in \[0, 37000\)"),
         ({"vocab_size": 2}, r"stop_token 2 is not in \[0, 2\)"),
     ],

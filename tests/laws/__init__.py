@@ -14,6 +14,16 @@ from torch.utils._pytree import tree_leaves
 
 from zoo.registry import ARCHITECTURES, Architecture
 
+NO_TEXTS = {
+    "no batch": torch.zeros(5, dtype=torch.int64),
+    "no position": torch.zeros(2, 0, dtype=torch.int64),
+    "floats": torch.zeros(2, 5),
+    "bytes": torch.zeros(2, 5, dtype=torch.uint8),
+    "a list": [[1, 2], [3, 4]],
+    "an array": torch.zeros(2, 5, dtype=torch.int64).numpy(),
+}
+"""What no model reads as tokens."""
+
 
 def architectures(*tasks: str) -> list[Architecture]:
     """Every registered architecture, or those of these tasks."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from laws import architectures, differ, each, perturbed
+from laws import NO_TEXTS, architectures, differ, each, perturbed
 
 each_model = each(architectures("fill-mask"))
 
@@ -119,3 +119,12 @@ def test_every_position_up_to_the_last_can_be_read_and_one_more_is_refused(archi
     for use in (model, model.encode):
         with pytest.raises(ValueError, match=rf"{longest + 1} tokens.* max_seq_len {longest}"):
             use(text)
+
+
+@each_model
+@pytest.mark.parametrize("tokens", NO_TEXTS.values(), ids=NO_TEXTS.keys())
+def test_what_is_no_batch_of_texts_is_refused(architecture, tokens):
+    model = perturbed(architecture)
+    for read in (model, model.encode):
+        with pytest.raises(ValueError, match=r"tokens must be (an int64 tensor|\(batch, seq\) .*), got"):
+            read(tokens)

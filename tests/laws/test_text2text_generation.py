@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from laws import architectures, differ, each, perturbed
+from laws import NO_TEXTS, architectures, differ, each, perturbed
 from zoo.training.recompute import recomputing
 
 each_model = each(architectures("text2text-generation"))
@@ -157,6 +157,34 @@ def test_a_mask_that_does_not_fit_is_refused(architecture):
     for mask in (torch.ones_like(source), torch.ones_like(source[:, 1:], dtype=torch.bool)):
         with pytest.raises(ValueError, match=r"source_mask is .*; it must be bool"):
             model(source, tokens, mask)
+
+
+@each_model
+@pytest.mark.parametrize("part", ["source", "tokens"])
+@pytest.mark.parametrize("text", NO_TEXTS.values(), ids=NO_TEXTS.keys())
+def test_what_is_no_batch_of_texts_is_refused(architecture, part, text):
+    model, source, tokens = example(architecture)
+    with pytest.raises(ValueError, match=r"text must be (an int64 tensor|\(batch, seq\) with seq at least 1), got"):
+        model(**{"source": source, "tokens": tokens, part: text})
+
+
+@each_model
+@torch.no_grad()
+@pytest.mark.parametrize(("sources", "texts"), [(2, 1), (1, 2), (3, 2)])
+def test_texts_and_sources_of_different_number_are_refused(architecture, sources, texts):
+    model, source, tokens = example(architecture)
+    source, tokens = source[:sources], tokens[:texts]
+    for read in (lambda: model(source, tokens), lambda: model.step(tokens, model.new_state(10, source))):
+        with pytest.raises(ValueError, match=f"{texts} texts do not go with {sources} sources"):
+            read()
+
+
+@each_model
+def test_the_state_of_a_model_of_another_depth_is_refused(architecture):
+    model, source, tokens = example(architecture)
+    state = model.new_state(10, source)
+    with pytest.raises(ValueError, match=f"a state of 1 blocks does not fit a model of {model.config.depth}; take it"):
+        model.step(tokens, state._replace(blocks=state.blocks[:1]))
 
 
 def trained(model, networks, source, tokens):

@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_tokens
 from zoo.registry import Architecture
 
 INIT_STD = 0.02
@@ -72,6 +73,8 @@ class BertConfig:
         for name in ("dropout", "attn_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
 
 
 class Embed(nn.Module):
@@ -211,7 +214,8 @@ class Bert(nn.Module):
             Hidden states, (batch, seq, dim); those of padding mean nothing.
 
         Raises:
-            ValueError: the shapes do not agree, the mask is not bool, or there are more tokens than positions.
+            ValueError: tokens is something else or has no position, the shapes do not agree, the mask is not bool, or
+                there are more tokens than positions.
         """
         self._check(tokens, mask, segments)
         x = self.embed(tokens, segments)
@@ -247,8 +251,7 @@ class Bert(nn.Module):
         return Pooler(config.dim) if config.head == "pooler" else nn.Identity()
 
     def _check(self, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be (batch, seq), got shape {tuple(tokens.shape)}")
+        check_tokens(tokens)
         for name, value in (("mask", mask), ("segments", segments)):
             if value is not None and value.shape != tokens.shape:
                 raise ValueError(

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_state, check_tokens
 from zoo.nn.generate import KVCache, generate, stream
 from zoo.registry import Architecture
 
@@ -50,6 +51,8 @@ class GPT2Config:
             raise ValueError(f"dim {self.dim} is not divisible by num_heads {self.num_heads}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
 
 
 class Attention(nn.Module):
@@ -147,7 +150,7 @@ class GPT2(nn.Module):
             Logits, (batch, seq, vocab).
 
         Raises:
-            ValueError: tokens has another shape, or more positions than the model.
+            ValueError: tokens is something else, or has no position or more than the model.
         """
         return self._score(self._read(tokens, [None] * self.config.depth))
 
@@ -168,10 +171,14 @@ class GPT2(nn.Module):
 
         Args:
             tokens: (batch, seq) int64, what follows the text that `state` has seen.
-            state: from `new_state` or the previous step; it is extended in place.
+            state: from `new_state` or the previous step; it is extended in place, for which reason no gradient goes
+                through a text that was read in several steps.
 
         Returns:
             Logits, (batch, vocab), and the state.
+
+        Raises:
+            ValueError: tokens is something else, or the state is full or of another model or batch.
         """
         return self._score(self._read(tokens, state)[:, -1]), state
 
@@ -181,8 +188,8 @@ class GPT2(nn.Module):
         return {"tokens": torch.randint(self.config.vocab_size, shape, device=self.embed.weight.device)}
 
     def _read(self, tokens: Tensor, caches: list[KVCache] | list[None]) -> Tensor:
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be (batch, seq), got shape {tuple(tokens.shape)}")
+        check_tokens(tokens)
+        check_state(caches, self.config.depth)
         past = caches[0].length if caches[0] is not None else 0
         end = past + tokens.shape[1]
         self._check_length(end)
@@ -192,7 +199,7 @@ class GPT2(nn.Module):
         return self.norm(x)
 
     def _score(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
+        return F.linear(x, self.embed.weight) if self.head is None else self.head(x)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_seq_len:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import kernels
+from zoo.nn.checks import check_state, check_tokens
 from zoo.nn.generate import KVCache, generate, stream
 from zoo.nn.norm import RMSNorm
 from zoo.registry import Architecture
@@ -71,9 +72,13 @@ class LlamaConfig:
             raise ValueError(f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}")
         if self.rope_scaling not in SCALINGS:
             raise ValueError(f"rope_scaling {self.rope_scaling!r} is not among {', '.join(SCALINGS)}")
-        for name in ("rope_theta", "rope_factor", "rope_low_freq_factor", "rope_original_length"):
-            if getattr(self, name) <= 0:
+        for name in ("norm_eps", "rope_theta", "rope_factor", "rope_low_freq_factor", "rope_original_length"):
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive")
+        if self.rope_scaling == "none" and self.rope_factor != 1:
+            raise ValueError(
+                f"rope_factor {self.rope_factor} does nothing with rope_scaling 'none'; make it 1, or set the scaling"
+            )
         if self.rope_high_freq_factor <= self.rope_low_freq_factor:
             raise ValueError(
                 f"rope_high_freq_factor {self.rope_high_freq_factor} is not above rope_low_freq_factor "
@@ -198,7 +203,7 @@ class Llama(nn.Module):
             Logits, (batch, seq, vocab).
 
         Raises:
-            ValueError: tokens has another shape, or more positions than the model.
+            ValueError: tokens is something else, or has no position or more than the model.
         """
         return self._score(self._read(tokens, [None] * self.config.depth))
 
@@ -219,10 +224,14 @@ class Llama(nn.Module):
 
         Args:
             tokens: (batch, seq) int64, what follows the text that `state` has seen.
-            state: from `new_state` or the previous step; it is extended in place.
+            state: from `new_state` or the previous step; it is extended in place, for which reason no gradient goes
+                through a text that was read in several steps.
 
         Returns:
             Logits, (batch, vocab), and the state.
+
+        Raises:
+            ValueError: tokens is something else, or the state is full or of another model or batch.
         """
         return self._score(self._read(tokens, state)[:, -1]), state
 
@@ -232,8 +241,8 @@ class Llama(nn.Module):
         return {"tokens": torch.randint(self.config.vocab_size, shape, device=self.embed.weight.device)}
 
     def _read(self, tokens: Tensor, caches: list[KVCache] | list[None]) -> Tensor:
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens must be (batch, seq), got shape {tuple(tokens.shape)}")
+        check_tokens(tokens)
+        check_state(caches, self.config.depth)
         past = caches[0].length if caches[0] is not None else 0
         end = past + tokens.shape[1]
         self._check_length(end)
@@ -247,7 +256,7 @@ class Llama(nn.Module):
         return self.norm(x)
 
     def _score(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
+        return F.linear(x, self.embed.weight) if self.head is None else self.head(x)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_seq_len:

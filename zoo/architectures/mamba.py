@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import kernels
+from zoo.nn.checks import check_state, check_tokens
 from zoo.nn.generate import generate, stream
 from zoo.nn.norm import RMSNorm
 from zoo.registry import Architecture
@@ -64,6 +65,8 @@ class MambaConfig:
         for name in ("vocab_size", "dim", "depth", "state_dim", "expand", "conv_width", "dt_rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
 
 
 class Mixer(nn.Module):
@@ -169,9 +172,9 @@ class Mamba(nn.Module):
             Logits, (batch, seq, vocab); with a state also the state after the last token, for what follows.
 
         Raises:
-            ValueError: tokens has another shape, or no position.
+            ValueError: tokens is something else, or has no position, or the state is of another model or batch.
         """
-        x, after = self._read(tokens, state or self.new_state(tokens.shape[-1]))
+        x, after = self._read(tokens, self.new_state(0) if state is None else state)
         return self._score(x) if state is None else (self._score(x), after)
 
     def new_state(self, length: int) -> list[None]:
@@ -191,6 +194,9 @@ class Mamba(nn.Module):
 
         Returns:
             Logits, (batch, vocab), and the state after the last token.
+
+        Raises:
+            ValueError: as in `forward`.
         """
         x, state = self._read(tokens, state)
         return self._score(x[:, -1]), state
@@ -201,8 +207,11 @@ class Mamba(nn.Module):
         return {"tokens": torch.randint(self.config.vocab_size, shape, device=self.embed.weight.device)}
 
     def _read(self, tokens: Tensor, state: list[Memory] | list[None]) -> tuple[Tensor, list[Memory]]:
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ValueError(f"tokens must be (batch, seq) with seq at least 1, got shape {tuple(tokens.shape)}")
+        check_tokens(tokens)
+        rows, config = tokens.shape[0], self.config
+        channels = config.expand * config.dim
+        shapes = (rows, config.conv_width - 1, channels), (rows, channels, config.state_dim)
+        check_state(state, config.depth, *shapes)
         x, after = wide(self.embed(tokens)), []
         for block, memory in zip(self.blocks, state, strict=True):
             x, memory = block(x, memory)
@@ -210,7 +219,7 @@ class Mamba(nn.Module):
         return self.norm(x).to(self.norm.weight.dtype), after
 
     def _score(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.embed.weight if self.head is None else self.head.weight)
+        return F.linear(x, self.embed.weight) if self.head is None else self.head(x)
 
 
 ARCHITECTURE = Architecture(

@@ -32,9 +32,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo import kernels
+from zoo.nn.checks import check_tokens
 from zoo.nn.generate import KVCache
-from zoo.nn.seq2seq import Memory, State, generate, key_mask, stream
+from zoo.nn.norm import RMSNorm
+from zoo.nn.seq2seq import Memory, State, check_memories, generate, key_mask, stream
 from zoo.registry import Architecture
 
 
@@ -80,21 +81,11 @@ class T5Config:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         for name in ("pad_token", "start_token", "stop_token"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, {self.vocab_size}), the vocabulary")
-
-
-class RMSNorm(nn.Module):
-    """Scales a token to a root mean square of 1, and each feature by a weight."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.rms_norm(x, self.weight, self.eps)
 
 
 class RelativePosition(nn.Module):
@@ -241,6 +232,7 @@ class Decoder(nn.Module):
         ]
 
     def forward(self, x: Tensor, memories: list[Memory], mask: Tensor | None) -> Tensor:
+        check_memories(memories, len(self.blocks), x.shape[0])
         cache = memories[0].past
         past = 0 if cache is None else cache.length
         x, bias = self.dropout(x), self.position(past, past + x.shape[1])
@@ -310,7 +302,7 @@ class T5(nn.Module):
             Logits, (batch, seq, vocab).
 
         Raises:
-            ValueError: an argument has another shape.
+            ValueError: an argument has another shape, or there are not as many texts as sources.
         """
         memories = self.decoder.remember(self.encode(source, source_mask))
         return self._score(self.decoder(self._embed(tokens), memories, key_mask(source, source_mask)))
@@ -331,10 +323,14 @@ class T5(nn.Module):
 
         Args:
             tokens: (batch, seq) int64, what follows the text that `state` has seen.
-            state: from `new_state` or the previous step; it is extended in place.
+            state: from `new_state` or the previous step; it is extended in place, for which reason no gradient goes
+                through a text that was read in several steps.
 
         Returns:
             Logits, (batch, vocab), and the state.
+
+        Raises:
+            ValueError: tokens has another shape, or the state is full or of another model or batch.
         """
         return self._score(self.decoder(self._embed(tokens), state.blocks, state.mask)[:, -1]), state
 
@@ -347,8 +343,7 @@ class T5(nn.Module):
         }
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim != 2:
-            raise ValueError(f"a text must be (batch, seq), got shape {tuple(tokens.shape)}")
+        check_tokens(tokens, "a text")
         return self.embed(tokens)
 
     def _score(self, x: Tensor) -> Tensor:

@@ -35,8 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_tokens
 from zoo.nn.generate import KVCache
-from zoo.nn.seq2seq import Memory, State, generate, key_mask, stream
+from zoo.nn.seq2seq import Memory, State, check_memories, generate, key_mask, stream
 from zoo.registry import Architecture
 
 LONGEST_WAVE = 10_000
@@ -73,6 +74,8 @@ class TransformerConfig:
             raise ValueError(f"dim {self.dim} is odd, and positions are pairs of a sine and a cosine")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         for name in ("pad_token", "start_token", "stop_token"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, {self.vocab_size}), the vocabulary")
@@ -197,6 +200,7 @@ class Decoder(nn.Module):
         ]
 
     def forward(self, x: Tensor, memories: list[Memory], mask: Tensor | None) -> Tensor:
+        check_memories(memories, len(self.blocks), x.shape[0])
         for block, memory in zip(self.blocks, memories, strict=True):
             x = block(x, memory, mask)
         return x
@@ -261,7 +265,7 @@ class Transformer(nn.Module):
             Logits, (batch, seq, vocab).
 
         Raises:
-            ValueError: an argument has another shape.
+            ValueError: an argument has another shape, or there are not as many texts as sources.
         """
         memories = self.decoder.remember(self.encode(source, source_mask))
         return self._score(self.decoder(self._embed(tokens), memories, key_mask(source, source_mask)))
@@ -282,10 +286,14 @@ class Transformer(nn.Module):
 
         Args:
             tokens: (batch, seq) int64, what follows the text that `state` has seen.
-            state: from `new_state` or the previous step; it is extended in place.
+            state: from `new_state` or the previous step; it is extended in place, for which reason no gradient goes
+                through a text that was read in several steps.
 
         Returns:
             Logits, (batch, vocab), and the state.
+
+        Raises:
+            ValueError: tokens has another shape, or the state is full or of another model or batch.
         """
         past = state.blocks[0].past
         x = self.decoder(self._embed(tokens, 0 if past is None else past.length), state.blocks, state.mask)
@@ -300,8 +308,7 @@ class Transformer(nn.Module):
         }
 
     def _embed(self, tokens: Tensor, past: int = 0) -> Tensor:
-        if tokens.ndim != 2:
-            raise ValueError(f"a text must be (batch, seq), got shape {tuple(tokens.shape)}")
+        check_tokens(tokens, "a text")
         x = self.embed(tokens) * math.sqrt(self.config.dim)
         position = sinusoids(past, past + tokens.shape[1], self.config.dim, x.device)
         return self.dropout(x + position.to(x.dtype))

@@ -79,10 +79,11 @@ def generate(
     import zoo
     from zoo.nn.sampling import Sampling
     from zoo.pipelines import complete
-    from zoo.pipelines.text import reads_source, usual
+    from zoo.pipelines.text import check_writes, reads_source, usual
 
     name = weights_name(model)
     config = zoo.config(name)
+    check_writes(zoo.create(config, device="meta"))  # before weights are fetched
     sampling = Sampling(
         temperature=usual(config).temperature if temperature is None else temperature,
         top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,

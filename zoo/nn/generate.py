@@ -7,7 +7,8 @@ for attention, a hidden state for a recurrence. A model class gets its verbs by 
 
 Prompts of different lengths stand left-aligned in one tensor. All rows are read together up to the end of the
 shortest prompt; from there on a row that still has a prompt reads its next token where the others take what they
-have chosen. So no model meets padding, and each row comes out as it would alone.
+have chosen. So no model meets padding, and each row comes out as it would alone where the likeliest tokens are taken;
+rows that draw share one generator.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_tokens
 from zoo.nn.sampling import Sampling
 from zoo.nn.single_row import fast_single_row
 
@@ -53,7 +55,8 @@ class Decoder(Protocol):
 
         Args:
             tokens: (batch, seq) int64, what comes after all that `state` has seen: a prompt or a single token.
-            state: from `new_state` or the previous step; it may be changed in place.
+            state: from `new_state` or the previous step; it may be changed in place, so a loss over several steps has
+                gradients only where the model says so.
 
         Returns:
             The logits after the last token, (batch, vocab), and the state that has seen it.
@@ -77,7 +80,7 @@ class KVCache:
         """Add positions, (batch, heads, seq, head_dim), and return those of all positions so far.
 
         Raises:
-            ValueError: the cache is full.
+            ValueError: the cache is full, or what it holds is of another batch or model.
         """
         start, end = self.length, self.length + key.shape[-2]
         if end > self.capacity:
@@ -85,6 +88,12 @@ class KVCache:
         if self._buffers is None:
             self._buffers = _room(key, self.capacity), _room(value, self.capacity)
         keys, values = self._buffers
+        for room, new in ((keys, key), (values, value)):  # which an assignment would broadcast
+            if (room.shape[:-2], room.shape[-1]) != (new.shape[:-2], new.shape[-1]):
+                raise ValueError(
+                    f"a state of {_described(room)} does not fit {_described(new)}; take it from this model's "
+                    f"new_state, for the texts that are read on"
+                )
         keys[..., start:end, :], values[..., start:end, :] = key, value
         self.length = end
         return keys[..., :end, :], values[..., :end, :]
@@ -97,6 +106,11 @@ class KVCache:
             keys, values = self._buffers
             chosen._buffers = keys[rows], values[rows]
         return chosen
+
+
+def _described(pairs: Tensor) -> str:
+    rows, heads, _, head_dim = pairs.shape
+    return f"{rows} texts with {heads} heads of {head_dim}"
 
 
 def _room(like: Tensor, positions: int) -> Tensor:
@@ -129,10 +143,11 @@ def stream(
         generator: where chance comes from.
         state: a memory of what precedes the prompts, such as a text to translate; by default there is none.
     """
+    check_writes(model)
     shortest = _shortest(tokens, lengths, max_new_tokens)
     longest = tokens.shape[1]
     state = model.new_state(longest + max_new_tokens) if state is None else state
-    stops = torch.tensor(list(stop_tokens), dtype=torch.long, device=tokens.device)
+    stops = torch.tensor(several(stop_tokens), dtype=torch.long, device=tokens.device)
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     unread, token, seen = tokens[:, :shortest], tokens[:, 0], None
     for position in range(shortest, longest + max_new_tokens):
@@ -188,7 +203,8 @@ def generate(  # noqa: PLR0913 - the options that users know by these names
         Prompts with their continuations, (batch, seq + at most max_new_tokens) int64.
 
     Raises:
-        ValueError: a prompt is empty, an option is out of range, or the text would outgrow the model's context.
+        ValueError: a prompt is empty, an option is out of range, the text would outgrow the model's context, or the
+            model writes no text.
     """
     sampling = Sampling(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
@@ -201,14 +217,43 @@ def generate(  # noqa: PLR0913 - the options that users know by these names
     return torch.cat([tokens[:, :shortest], *(token[:, None] for token in new)], dim=1)
 
 
+def several(stop_tokens: Sequence[int]) -> list[int]:
+    """The tokens that end a text.
+
+    Raises:
+        ValueError: it is a single number.
+    """
+    if isinstance(stop_tokens, int):
+        raise ValueError(f"stop_tokens {stop_tokens} is a single number; give a sequence, [{stop_tokens}]")
+    return list(stop_tokens)
+
+
+def check_writes(model: Any) -> None:
+    """Refuse a model whose steps predict something else than tokens.
+
+    Raises:
+        ValueError: its config says that it classifies, or that it predicts numbers.
+    """
+    config = getattr(model, "config", None)
+    for name in ("num_classes", "out_features"):
+        if (outputs := getattr(config, name, None)) is not None:
+            raise ValueError(
+                f"{type(model).__name__} with {name} {outputs} predicts no tokens, so it writes no text; take one "
+                f"with {name} None"
+            )
+
+
 def _shortest(tokens: Tensor, lengths: Tensor | None, max_new_tokens: int) -> int:
     """How long the shortest prompt is, if everything is as it should be."""
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens {max_new_tokens} is negative; give 0 or more")
-    if tokens.ndim != 2 or 0 in tokens.shape:
-        raise ValueError(f"a prompt is (batch, seq) with both at least 1, got shape {tuple(tokens.shape)}")
+    check_tokens(tokens, "prompts")
+    if not len(tokens):
+        raise ValueError(f"prompts of shape {tuple(tokens.shape)} have no row; give one at least")
     if lengths is None:
         return tokens.shape[1]
+    if not isinstance(lengths, Tensor) or lengths.is_floating_point():
+        raise ValueError(f"lengths {lengths} are no int64 tensor; make it one by torch.tensor, of whole numbers")
     if lengths.shape != tokens.shape[:1]:
         raise ValueError(f"lengths must be (batch,) = ({len(tokens)},), got shape {tuple(lengths.shape)}")
     least, most = int(lengths.min()), int(lengths.max())

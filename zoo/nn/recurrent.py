@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from zoo.nn.checks import check_state, check_tokens
+
 EXAMPLE_SEQ = 16
 """Positions of an example; there is no longest sequence to take."""
 
@@ -233,8 +235,8 @@ def forward(
         out_features). When a state was given, a pair: that, and the state after the last valid position.
 
     Raises:
-        ValueError: the input is missing, double, empty or of another shape, the mask is not of this form, or a
-            bidirectional network was given a state.
+        ValueError: the input is missing, double, empty or of another shape, the mask is not of this form, the state
+            is of another network or batch, or a bidirectional network was given one.
     """
     x, last, after = _read(model, _checked(model.config, tokens, features), state, mask)
     scores = _score(model, x if model.config.num_classes is None else last)
@@ -269,12 +271,14 @@ def step(model: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         Logits or predictions, (batch, vocab, num_classes or out_features), and the state.
 
     Raises:
-        ValueError: the input has another shape, or the network is bidirectional.
+        ValueError: the input has another shape, the state is of another network or batch, or the network is
+            bidirectional.
     """
     x = _checked(model.config, tokens, None)
-    if x.shape[1] > 1 or state[0] is None:
+    if x.shape[1] > 1 or any(layer is None for layer in state):
         _, last, after = _read(model, x, state, None)
         return _score(model, last), after
+    _check_state(model, state, x.shape[0])
     x, after = _embedded(model, x[:, 0]), []
     for block, before in zip(model.blocks, state, strict=True):
         after.append(block.ahead(x, before))
@@ -298,9 +302,9 @@ def _checked(config: Sizes, tokens: Tensor | None, features: Tensor | None) -> T
     if x is None or (tokens is not None and features is not None):
         given = "neither tokens nor features" if x is None else "both tokens and features"
         raise ValueError(f"forward was given {given}; give the one that the network reads")
-    if config.in_features is None and (x.ndim != 2 or x.shape[1] == 0):
-        raise ValueError(f"tokens must be (batch, seq), seq at least 1, got shape {tuple(x.shape)}")
-    if config.in_features is not None and (x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != config.in_features):
+    if config.in_features is None:
+        check_tokens(x)
+    elif x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != config.in_features:
         shape = f"(batch, seq, in_features {config.in_features})"
         raise ValueError(f"features must be {shape}, seq at least 1, got shape {tuple(x.shape)}")
     return x
@@ -311,19 +315,31 @@ def _check_one_way(config: Sizes) -> None:
         raise ValueError("a bidirectional network reads the whole sequence at once and has no state; use forward alone")
 
 
+def _check_state(model: Network, state: State, rows: int) -> None:
+    """PyTorch's functions look at no state's shape: they read on behind its end."""
+    _check_one_way(model.config)
+    cell = next(iter(model.blocks)).ahead
+    check_state(state, model.config.depth, *[(rows, model.config.dim)] * cell.num_states)
+
+
 def _embedded(model: Network, x: Tensor) -> Tensor:
     return x if model.embed is None else model.dropout(model.embed(x))
 
 
 def _read(model: Network, x: Tensor, state: State | None, mask: Tensor | None) -> tuple[Tensor, Tensor, State]:
     """The last layer's outputs, (batch, seq, features), its final ones, (batch, features), and the state."""
-    if state is not None:
-        _check_one_way(model.config)
-    x, state = _embedded(model, x), state or [None] * model.config.depth
+    if state is None:
+        state = [None] * model.config.depth
+    else:
+        _check_state(model, state, x.shape[0])
+    x = _embedded(model, x)
     if mask is None:
         x, after = _run(model, x, state)
-    elif mask.shape != x.shape[:2]:
-        raise ValueError(f"mask must be (batch, seq) = {tuple(x.shape[:2])}, got shape {tuple(mask.shape)}")
+    elif mask.shape != x.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be (batch, seq) = {tuple(x.shape[:2])} bool, got {mask.dtype} of shape {tuple(mask.shape)}; "
+            f"mask.bool() reads its ones and not its zeros"
+        )
     else:
         order = mask.sum(1).argsort(descending=True)  # packed sequences stand with the longest first
         packed = _packed(x[order], mask[order])

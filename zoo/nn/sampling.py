@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+COLDEST = 1e-30
+"""Below it logits, divided by the temperature, would overflow; at it the likeliest token has all the probability."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -61,7 +64,7 @@ class Sampling:
             logits = torch.where(seen, penalised, logits)
         if self.temperature == 0:
             return logits.argmax(-1)
-        scores, order = logits.float() / self.temperature, None
+        scores, order = logits.float() / max(self.temperature, COLDEST), None
         if self.top_k is not None or self.top_p is not None:
             scores, order = scores.topk(min(self.top_k or scores.shape[-1], scores.shape[-1]))
         probabilities = scores.softmax(-1)

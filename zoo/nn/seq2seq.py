@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from zoo.nn.generate import LIKELIEST, KVCache, evaluating
+from zoo.nn.checks import check_state
+from zoo.nn.generate import LIKELIEST, KVCache, evaluating, several
 from zoo.nn.generate import stream as continue_texts
 from zoo.nn.sampling import Sampling
 
@@ -86,6 +87,22 @@ def key_mask(source: Tensor, source_mask: Tensor | None) -> Tensor | None:
             f"source has a token, and of its shape {tuple(source.shape)}"
         )
     return source_mask[:, None, None]
+
+
+def check_memories(memories: list[Memory], depth: int, texts: int) -> None:
+    """Refuse what is of another model or of another batch, which attention would broadcast.
+
+    Args:
+        memories: an entry for each of the decoder's blocks.
+        depth: how many of them there are.
+        texts: how many rows the decoder reads.
+
+    Raises:
+        ValueError: there are more or fewer blocks, or sources.
+    """
+    check_state(memories, depth)
+    if (sources := memories[0].key.shape[0]) != texts:
+        raise ValueError(f"{texts} texts do not go with {sources} sources; give one source for each text")
 
 
 def select(state: Any, rows: Tensor) -> Any:
@@ -281,7 +298,7 @@ def _penalty(length: int, exponent: float) -> float:
 
 
 def _stops(model: EncoderDecoder, stop_tokens: Sequence[int] | None) -> Sequence[int]:
-    return (model.config.stop_token,) if stop_tokens is None else stop_tokens
+    return (model.config.stop_token,) if stop_tokens is None else several(stop_tokens)
 
 
 def _isin(tokens: Tensor, wanted: Sequence[int]) -> Tensor:

@@ -29,6 +29,20 @@ def usual(config: Any) -> Sampling:
     return Sampling(temperature=0.0 if reads_source(config) else 0.8)
 
 
+def check_writes(model: nn.Module) -> None:
+    """Refuse a model that writes no text, whether it has weights or not.
+
+    Raises:
+        ValueError: it has not the verbs of generation, or predicts something else than tokens.
+    """
+    if not hasattr(model, "new_state") or not hasattr(model, "step"):
+        raise ValueError(
+            f"{type(model).__name__} generates no text; take a language model, such as those of "
+            f"`zoo list --task text-generation`"
+        )
+    generate.check_writes(model)
+
+
 def complete(
     model: nn.Module,
     prompt: str,
@@ -55,12 +69,8 @@ def complete(
             do not know, prompt and continuation do not fit in the model's context, or beams are asked for that the
             model does not have or that shall draw.
     """
-    config: Any = getattr(model, "config", None)
-    if not hasattr(model, "new_state") or not hasattr(model, "step"):
-        raise ValueError(
-            f"{type(model).__name__} generates no text; take a language model, such as those of "
-            f"`zoo list --task text-generation`"
-        )
+    check_writes(model)
+    config: Any = model.config
     answers = reads_source(config)
     if num_beams != 1 and not answers:
         raise ValueError(

@@ -1,0 +1,52 @@
+"""What all models that read tokens ask of them, and of the memory that they are given back.
+
+No value is looked at: on a GPU that would wait for it, and a compiled model could not.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_tokens(tokens: Tensor, name: str = "tokens") -> None:
+    """Refuse what is no batch of texts.
+
+    Args:
+        tokens: (batch, seq) int64 or int32.
+        name: what it is called.
+
+    Raises:
+        ValueError: it is no tensor of such integers, has another number of axes, or no position.
+    """
+    if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+        kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise ValueError(f"{name} must be an int64 tensor, got {kind}; torch.as_tensor and .long() make one of numbers")
+    if tokens.ndim != 2 or tokens.shape[1] == 0:
+        raise ValueError(f"{name} must be (batch, seq) with seq at least 1, got shape {tuple(tokens.shape)}")
+
+
+def check_state(state: Sequence[Any], depth: int, *shapes: tuple[int, ...]) -> None:
+    """Refuse the state of another model or of another batch, which PyTorch might broadcast, or read beyond its end.
+
+    Args:
+        state: an entry for each block, which is None before the first token.
+        depth: how many blocks there are.
+        shapes: of the tensors of which an entry is a tuple; left out where it is something else.
+
+    Raises:
+        ValueError: there are more or fewer entries or tensors, or a tensor has another shape.
+    """
+    if len(state) != depth:
+        raise ValueError(f"a state of {len(state)} blocks does not fit a model of {depth}; take it from new_state")
+    for entry in state if shapes else ():
+        if entry is not None and (found := tuple(tuple(part.shape) for part in entry)) != shapes:
+            raise ValueError(
+                f"a state of shapes {_words(found)} does not fit: in this model and for so many texts they are "
+                f"{_words(shapes)}; take it from new_state, or from the step before"
+            )
+
+
+def _words(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
