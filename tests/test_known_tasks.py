@@ -215,7 +215,10 @@ def test_a_text_shall_find_its_partner_among_those_of_the_batch():
 
 
 def test_an_encoder_that_tells_nothing_apart_finds_partners_by_chance_and_one_of_nan_finds_none():
-    objective, texts = SentenceEmbedding(SentenceEmbeddingConfig(), load("docstrings").spec), [[n] for n in range(1, 21)]
+    objective, texts = (
+        SentenceEmbedding(SentenceEmbeddingConfig(), load("docstrings").spec),
+        [[n] for n in range(1, 21)],
+    )
     for value, found in ((1.0, 1), (torch.nan, 0)):
         model = Table()
         nn.init.constant_(model.table.weight, value)

@@ -72,6 +72,8 @@ class Objective(Protocol):
     larger_is_better: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("target",)
     """The batch keys that the objective itself uses; the trainer drops what neither it nor the model reads."""
+    may_read: ClassVar[tuple[str, ...]] = ()
+    """Further keys that it uses where the data have them."""
     supplies: ClassVar[tuple[str, ...]] = ()
     """Arguments of the model's forward that the objective makes, such as a latent, and the data need not have."""
 
