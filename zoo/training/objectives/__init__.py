@@ -142,6 +142,8 @@ def suited(task: str | None, spec: Spec) -> str | None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
         return "sentence_embedding"
+    if usual == "seq2seq" and "tokens" in spec.keys and "source" not in spec.keys and spec.num_classes is None:
+        return "span_corruption"  # of a text alone, source and target are made
     if usual in ("classification", "causal_lm", "masked_lm") and spec.target_mean:
         return "regression"
     return "classification" if usual in ("causal_lm", "masked_lm") and spec.num_classes is not None else usual
