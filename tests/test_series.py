@@ -63,7 +63,7 @@ def test_names_that_are_numbers_are_read_where_the_config_says_that_there_are_na
     path = str(tmp_path / "s.csv")
     assert load(SeriesFile(path=path, seq_len=8, header=True)).spec.columns == ("101", "102")
     assert load(SeriesFile(path=path, seq_len=8, header=True, columns=("102",))).spec.columns == ("102",)
-    with pytest.raises(ValueError, match="no column '102' .*; set data.header=true if the first row holds names"):
+    with pytest.raises(ValueError, match=r"no column '102' .*; set data\.header=true if the first row holds names"):
         load(SeriesFile(path=path, seq_len=8, columns=("102",)))
 
 

@@ -86,8 +86,8 @@ def wanted_by(model: nn.Module) -> Wanted:
     if key == "features" and example[key].ndim > 2:
         raise ValueError(
             f"{type(model).__name__} reads series, and its weights do not say from how many rows, nor how far ahead "
-            "they look; in Python, record = zoo.preprocess.preprocessing(model), features = (rows - mean) / std with the "
-            "record's columns, mean and std, and model(features[None])[0, -1] * std + mean is what comes next"
+            "they look; in Python, record = zoo.preprocess.preprocessing(model) has columns, mean and std, and with "
+            "features = (rows - mean) / std what comes next is model(features[None])[0, -1] * std + mean"
         )
     record = preprocessing(model)
     if record.frames is not None:

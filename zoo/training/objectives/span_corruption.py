@@ -144,7 +144,7 @@ class SpanCorruption(Objective):
             rows = [row for row, having in enumerate(lengths) if having == length]
             own = Rows(ctx.rows.seed, ctx.rows.prefix, [ctx.rows.samples[row] for row in rows], ctx.rows.device)
             part = self.corrupt(tokens[rows, :length], replace(ctx, rows=own))
-            for whole, piece in zip((source, read, target), part, strict=False):
+            for whole, piece in zip((source, read, target), part[:3], strict=True):
                 whole[rows, : piece.shape[1]] = piece
             mask[rows, : part.source.shape[1]] = True
         return Corrupted(source, read, target, mask)
