@@ -139,3 +139,13 @@ def test_what_has_no_state_cannot_be_truncated():
         gradients_of_inputs("gpt2", 4)
     with pytest.raises(ValueError, match="truncate 0 is below 1"):
         CausalLMConfig(truncate=0)
+
+
+@pytest.mark.parametrize("truncate", [None, 2], ids=["whole", "truncated"])
+def test_padding_behind_a_text_changes_nothing_with_a_mask_or_without(truncate):
+    model = perturbed(ARCHITECTURES.find("lstm"))
+    goal, mask = objective(truncate=truncate), TARGET != -100
+    without, with_mask = (loss_of(goal, {"model": model}, batch) for batch in (BATCH, BATCH | {"mask": mask}))
+    assert without == with_mask
+    other = BATCH | {"tokens": BATCH["tokens"].masked_fill(~mask, 5), "mask": mask}
+    assert loss_of(goal, {"model": model}, other) == without

@@ -34,6 +34,8 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
         ("mamba", "copying", "causal_lm"),
         ("bert", "docstrings", "sentence_embedding"),
         ("mlp", "diabetes", "regression"),
+        ("t5", "text", "span_corruption"),
+        ("t5", "sorting", "seq2seq"),
     ],
 )
 def test_a_created_config_has_the_objective_that_the_data_ask_for(model, data, goal, run):

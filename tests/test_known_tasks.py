@@ -214,6 +214,25 @@ def test_a_text_shall_find_its_partner_among_those_of_the_batch():
     assert crossed["loss"][0] > 1
 
 
+def test_an_encoder_that_tells_nothing_apart_finds_partners_by_chance_and_one_of_nan_finds_none():
+    objective, texts = (
+        SentenceEmbedding(SentenceEmbeddingConfig(), load("docstrings").spec),
+        [[n] for n in range(1, 21)],
+    )
+    for value, found in ((1.0, 1), (torch.nan, 0)):
+        model = Table()
+        nn.init.constant_(model.table.weight, value)
+        metrics = objective.evaluate({"model": model}, pairs(texts, texts), None)
+        assert float(metrics["recall@1"][0]) == pytest.approx(found)
+        assert float(metrics["recall@10"][0]) == pytest.approx(10 * found)
+
+
+def test_partners_that_are_the_same_text_share_a_hit():
+    objective = SentenceEmbedding(SentenceEmbeddingConfig(), load("docstrings").spec)
+    metrics = objective.evaluate({"model": Table()}, pairs([[3], [3], [5]], [[3], [3], [5]]), None)
+    assert float(metrics["recall@1"][0]) == pytest.approx(2)
+
+
 def test_the_contrast_is_the_cross_entropy_of_both_directions():
     objective = SentenceEmbedding(SentenceEmbeddingConfig(temperature=0.5), load("docstrings").spec)
     batch = pairs([[3, 4, 0], [5, 0, 0]], [[6, 0], [7, 8]])

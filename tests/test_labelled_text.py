@@ -1,11 +1,14 @@
 """Texts with labels or partners, from files that users bring."""
 
+import csv
 import json
 
 import pytest
 import torch
 
 import zoo
+from zoo.config import parse_overrides
+from zoo.training.assemble import load_data
 from zoo.training.data.labelled_text import LabelledText, load
 from zoo.training.data.locate import locate
 from zoo.training.run import RunConfig
@@ -125,8 +128,51 @@ def test_a_model_learns_to_tell_the_texts_apart(name, file):
     assert zoo.Trainer(config).fit().metrics["accuracy"] > 0.9
 
 
-def test_a_jsonl_file_is_known_by_its_name(file):
-    assert locate(file)["name"] == ("labelled_text" if file.endswith("jsonl") else "tabular")
+def test_files_of_texts_are_known_by_their_name_or_their_column(file, tmp_path):
+    assert locate(file)["name"] == "labelled_text"
+    for name, header, kind in [("a.csv", "texts,label", "tabular"), ("b.csv", 'id;"text"', "labelled_text")]:
+        (tmp_path / name).write_text(f"{header}\n1,2\n")
+        assert locate(str(tmp_path / name))["name"] == kind
+
+
+def test_a_table_of_words_says_how_texts_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("review,label\nbad film,0\ngood film,1\n")
+    with pytest.raises(
+        ValueError, match=r"'bad film' is not a finite number; .* texts are read by data\.name=labelled_"
+    ):
+        load_data({"name": "tabular", "path": str(tmp_path / "a.csv")})
+
+
+def test_a_text_may_be_longer_than_the_csv_module_s_limit(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f'"{"word " * 40_000}",{i % 2}\n' for i in range(4)))
+    before = csv.field_size_limit()
+    train = load(LabelledText(path=str(tmp_path / "a.csv"), seq_len=8)).train
+    assert len(train.texts[0]) == 200_000
+    assert csv.field_size_limit() == before
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,text\na,b,c\n")
+    with pytest.raises(ValueError, match=r"a\.csv: 2 columns are called 'text'; rename all but one"):
+        load(LabelledText(path=str(tmp_path / "a.csv")))
+
+
+def test_numbers_are_the_same_label_however_they_are_written(tmp_path):
+    labels = [1, 1.0, "1", 0, 0.0, "0", 0.5, 0.5]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": "x", "label": label}) for label in labels))
+    options = LabelledText(path=str(tmp_path / "a.jsonl"))
+    assert load(options).spec.labels == ("0", "0.5", "1")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('\n{"text": "x", "label": true}')
+    with pytest.raises(
+        ValueError, match="line 9: 'label' is true or false in some rows, in others not; write all alike"
+    ):
+        load(options)
+
+
+def test_an_empty_word_on_the_command_line_means_that_there_is_no_label(file):
+    data = parse_overrides(["data.label=", f"data.path={file}", "data.pair=other", "data.name=labelled_text"])["data"]
+    assert "pair_tokens" in load_data(data).spec.keys
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Masked language modelling and span corruption: what is hidden, what is asked for, and how it is counted."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from zoo.training.objectives.span_corruption import SpanCorruption, SpanCorrupti
 from zoo.training.random import Rows
 
 BYTES = Spec(keys=("tokens", "target"), vocab_size=256)
+MASKED = Spec(keys=("tokens", "target", "mask"), vocab_size=256)
 
 
 def context(rows, epoch=0, first=0):
@@ -31,8 +34,8 @@ class Recorder(nn.Module):
         super().__init__()
         self.table = nn.Embedding(vocab, vocab)
 
-    def forward(self, tokens, source=None, mask=None):
-        self.seen, self.source, self.mask = tokens, source, mask
+    def forward(self, tokens, source=None, mask=None, source_mask=None):
+        self.seen, self.source, self.mask, self.source_mask = tokens, source, mask, source_mask
         return self.table(tokens)
 
 
@@ -133,7 +136,7 @@ def test_data_that_cannot_be_masked_are_refused(options, spec, message):
 
 def test_source_and_target_together_are_the_text():
     objective, text = SpanCorruption(SpanCorruptionConfig(), BYTES), tokens(16, 100)
-    source, read, target = objective.corrupt(text, context(16))
+    source, read, target, _ = objective.corrupt(text, context(16))
     assert source.shape == (16, 100 - 15 + 5 + 1)
     assert target.shape == read.shape == (16, 15 + 5 + 1)
     assert (source[:, -1] == 1).all()
@@ -165,7 +168,7 @@ def test_every_way_of_cutting_is_as_likely():
 @pytest.mark.parametrize("rate", [0.01, 0.15, 0.5, 0.9])
 def test_texts_of_any_length_are_cut(seq, rate):
     objective = SpanCorruption(SpanCorruptionConfig(rate=rate), BYTES)
-    source, _, target = objective.corrupt(tokens(3, seq), context(3))
+    source, _, target, _ = objective.corrupt(tokens(3, seq), context(3))
     sentinels = (source > 255).sum(1)
     assert torch.equal(sentinels, (target > 255).sum(1))
     assert source.shape[1] + target.shape[1] == seq + 2 * sentinels[0] + 2
@@ -187,3 +190,73 @@ def test_the_decoder_is_judged_by_the_stretches():
     many = SpanCorruption(SpanCorruptionConfig(rate=0.5, span=1.0), BYTES)
     with pytest.raises(ValueError, match="would lose 150 stretches, and 100 can be told apart"):
         many.corrupt(tokens(2, 300), context(2))
+
+
+def named(count, words=50):
+    """Data whose tokenizer has so many sentinels above its words."""
+    added = [{"id": words + k, "content": f"<extra_id_{count - 1 - k}>"} for k in range(count)]
+    files = {"tokenizer.json": json.dumps({"added_tokens": added}).encode()}
+    return Spec(keys=("tokens", "target"), vocab_size=words + count + 7, tokenizer=files)
+
+
+def test_sentinels_are_those_of_the_tokenizer_and_never_words():
+    objective = SpanCorruption(SpanCorruptionConfig(), named(5))
+    assert objective.sentinel == 54
+    assert (objective.corrupt(tokens(2, 100), context(2)).target == 54).any()
+    with pytest.raises(ValueError, match="would lose 6 stretches, and 5 can be told apart"):
+        objective.corrupt(tokens(2, 120), context(2))
+    with pytest.raises(ValueError, match=r"no '<extra_id_0>'.* or name the first of 100 .* by objective\.sentinel"):
+        SpanCorruption(SpanCorruptionConfig(), named(0))
+    for spec, sentinel in ((named(0), 30), (Spec(keys=("tokens",), vocab_size=31), None), (BYTES, 286)):
+        with pytest.raises(ValueError, match="would lose 60 stretches, and 31 can be told apart"):
+            SpanCorruption(SpanCorruptionConfig(sentinel=sentinel), spec).corrupt(tokens(1, 1200), context(1))
+
+
+def test_texts_begin_and_end_with_the_model_s_own_tokens():
+    model = zoo.create("transformer", vocab_size=356, dim=8, depth=1, num_heads=1, start_token=7, stop_token=9)
+    objective = SpanCorruption(SpanCorruptionConfig(), BYTES)
+    objective.build(model)
+    source, read, target = objective.corrupt(tokens(3, 40), context(3))[:3]
+    assert (read[:, 0] == 7).all()
+    assert (target[:, -1] == 9).all()
+    assert (source[:, -1] == 9).all()
+    with pytest.raises(ValueError, match=r"objective\.start_token 0 is not the model's, which is 7; leave it out"):
+        SpanCorruption(SpanCorruptionConfig(start_token=0), BYTES).build(model)
+
+
+LENGTHS = torch.tensor([100, 1, 50, 7, 20, 99, 2, 50])
+
+
+def test_padding_is_neither_cut_out_nor_read():
+    objective, text, mask = SpanCorruption(SpanCorruptionConfig(), MASKED), tokens(8, 100), torch.arange(100)
+    batch = {"tokens": text, "mask": mask < LENGTHS[:, None]}
+    model = Recorder(356)
+    total, count, _ = objective.loss(objective.phases()[0], {"model": model}, batch, context(8)).terms["nll"]
+    assert objective.counts(objective.phases()[0], batch, context(8))["nll"] == count
+    made = objective._corrupt_padded(batch, context(8))
+    assert torch.equal(model.source, made.source)
+    assert torch.equal(model.source_mask, made.source_mask)
+    expected = torch.tensor(0.0)
+    for row, length in enumerate(LENGTHS.tolist()):
+        asked = made.target[row] != -100
+        if length < 2:
+            assert not asked.any()
+            continue
+        alone = objective.corrupt(text[row : row + 1, :length], context(1, first=row))
+        assert made.source[row, made.source_mask[row]].tolist() == alone.source[0].tolist()
+        assert made.target[row, asked].tolist() == alone.target[0].tolist()
+        assert made.tokens[row, asked].tolist() == alone.tokens[0].tolist()
+        expected += F.cross_entropy(model.table(alone.tokens[0]), alone.target[0], reduction="sum")
+    torch.testing.assert_close(total, expected)
+    assert count == sum(sum(objective._sizes(n)) + 1 for n in LENGTHS.tolist() if n > 1)
+
+
+@pytest.mark.parametrize(
+    ("made", "argument"),
+    [(MaskedLM(MaskedLMConfig(), MASKED), "mask"), (SpanCorruption(SpanCorruptionConfig(), MASKED), "source_mask")],
+    ids=["masked", "cut"],
+)
+def test_a_model_that_would_read_padding_is_refused(made, argument):
+    with pytest.raises(ValueError, match=f"the data have a mask, and GPT2 takes no {argument}, .*documents=false"):
+        made.build(zoo.create("gpt2", vocab_size=356, dim=8, depth=1, num_heads=1))
+    assert made.build(Recorder(356)) == {}

@@ -57,6 +57,21 @@ def test_training_windows_start_anywhere(file):
     assert len({float(row[0, 0]) for row in batch["features"]}) > 100
 
 
+def test_names_that_are_numbers_are_read_where_the_config_says_that_there_are_names(tmp_path):
+    lines = ["date,101,102"] + [f"d{t},{t % 5},{t % 7}" for t in range(100)]
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    path = str(tmp_path / "s.csv")
+    assert load(SeriesFile(path=path, seq_len=8, header=True)).spec.columns == ("101", "102")
+    assert load(SeriesFile(path=path, seq_len=8, header=True, columns=("102",))).spec.columns == ("102",)
+    with pytest.raises(ValueError, match=r"no column '102' .*; set data\.header=true if the first row holds names"):
+        load(SeriesFile(path=path, seq_len=8, columns=("102",)))
+
+
+def test_columns_of_which_nothing_is_a_number_are_left_aside(tmp_path):
+    (tmp_path / "s.csv").write_text("a,note,blank\n" + "".join(f"{t % 5},x{t},\n" for t in range(100)))
+    assert load(SeriesFile(path=str(tmp_path / "s.csv"), seq_len=8)).spec.columns == ("a",)
+
+
 def test_arrays_are_read_too(tmp_path):
     values = np.random.default_rng(0).normal(size=(120, 3))
     np.savez(tmp_path / "a.npz", features=values)
@@ -69,14 +84,16 @@ def test_arrays_are_read_too(tmp_path):
     ("content", "options", "message"),
     [
         ("a,b\n1,x\n2,y\n", {}, "the train part has 2 times and needs 9"),
-        ("a,b\nx,y\nz,w\n", {}, "no column holds nothing but numbers"),
+        ("a,b\nx,y\nz,w\n", {}, "no column holds numbers"),
+        ("t,a,b\nd1,1,2\nd2,,3\nd3,4,5\n", {}, "line 3, column 'a': not a finite number; .*or name .*data.columns"),
+        ("a,b,a\n1,2,3\n", {}, "2 columns are called 'a'; rename all but one"),
         ("a,b\n1,2\n3,oops\n", {"columns": ("b",)}, "line 3, column 'b': not a finite number; fill it in"),
         ("a,b\n1,2\n3\n", {}, "line 3: 1 cells where 2 are expected"),
         ("a,b\n" + "1,2\n" * 50, {}, "'a' never changes in the training part; leave it out"),
         ("a,b\n1,2\n", {"columns": ("c",)}, "there is no column 'c' for data.columns; it has a, b"),
         ("", {}, "the file holds no rows"),
     ],
-    ids=["short", "words", "a word", "ragged", "constant", "unknown", "empty"],
+    ids=["short", "words", "a hole", "twice", "a word", "ragged", "constant", "unknown", "empty"],
 )
 def test_files_that_are_no_series_are_refused(tmp_path, content, options, message):
     (tmp_path / "s.csv").write_text(content)

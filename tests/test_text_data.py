@@ -230,6 +230,54 @@ def test_every_byte_of_every_document_is_a_target_once(tmp_path):
     assert asked == total - documents
 
 
+@pytest.mark.parametrize("rngs", [False, True], ids=["in order", "at random"])
+def test_the_mask_of_documents_is_true_for_their_tokens_alone(tmp_path, rngs):
+    splits = load(TextConfig(path=str(lines(tmp_path)), seq_len=16, documents=True))
+    assert splits.spec.keys == ("tokens", "target", "mask")
+    indices = list(range(len(splits.train)))
+    batch = splits.train.fetch(indices, [np.random.default_rng(i) for i in indices] if rngs else None)
+    assert not batch["mask"].all()
+    assert not batch["tokens"][~batch["mask"]].any()
+    for row in range(len(indices)):
+        asked = int((batch["target"][row] != -100).sum())
+        assert batch["mask"][row].tolist() == [place < asked + (asked < 16) for place in range(16)]
+
+
+STEP = {"optimizer": {"name": "adamw", "lr": 1e-3}, "trainer": {"steps": 2}}
+
+
+@pytest.mark.parametrize("model", ["gpt2", "mamba", "lstm"])
+def test_language_models_learn_from_documents_as_they_did_without_a_mask(tmp_path, model, monkeypatch):
+    sizes = {"dim": 16, "depth": 1, **({"num_heads": 2} if model == "gpt2" else {})}
+    data = {"name": "text", "path": str(lines(tmp_path)), "seq_len": 16, "documents": True}
+    config = RunConfig.of({"model": {"name": model, **sizes}, "data": data, **STEP})
+
+    def weights():
+        (trainer := zoo.Trainer(config)).fit()
+        return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+    masked, fetch = weights(), Windows.fetch
+    monkeypatch.setattr(
+        Windows, "fetch", lambda *words: {k: v for k, v in fetch(*words).items() if k in ("tokens", "target")}
+    )
+    assert torch.equal(masked, weights())
+
+
+@pytest.mark.parametrize(("model", "goal"), [("bert", "masked_lm"), ("t5", "span_corruption")])
+def test_models_of_whole_documents_read_no_padding(tmp_path, model, goal):
+    sizes = {"dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32} | ({"vocab_size": 356} if model == "t5" else {})
+    data = {"name": "text", "path": str(lines(tmp_path)), "seq_len": 32, "documents": True, "batch_size": 4}
+    trainer = zoo.Trainer(RunConfig.of({"model": {"name": model, **sizes}, "data": data, "objective": goal, **STEP}))
+    read = []
+    trainer.model.register_forward_pre_hook(lambda _, args, inputs: read.append(inputs), with_kwargs=True)
+    trainer.fit()
+    key, name = ("tokens", "mask") if model == "bert" else ("source", "source_mask")
+    assert not all(inputs[name].all() for inputs in read)
+    for inputs in read:
+        padding = inputs[key][~inputs[name]]
+        assert len(set(padding.tolist())) <= 1  # nothing was hidden, or written, there
+
+
 @pytest.fixture
 def reader(tmp_path):
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<end>": 0, "?": 1, "one": 2, "two": 3, "three": 4}, "?"))

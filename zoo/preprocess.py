@@ -17,9 +17,9 @@ from zoo.factory import provenance
 class Preprocessing:
     """The record that belongs to weights; a tag's card and a saved model's config.json hold it."""
 
-    mean: tuple[float, ...]
-    """Per channel, in units of `value_range`."""
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    """Per channel, in units of `value_range`; of texts, which have no channels, nothing."""
+    std: tuple[float, ...] = ()
     image_size: int | None = None
     """Height and width; None where the inputs are no images."""
     value_range: tuple[float, float] = (0.0, 1.0)
@@ -42,12 +42,14 @@ class Preprocessing:
     target_mean: tuple[float, ...] = ()
     """Per output, where the model predicts quantities as (quantity - mean) / std."""
     target_std: tuple[float, ...] = ()
+    max_seq_len: int | None = None
+    """Tokens that are read of a text at the most."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        if len(self.mean) != len(self.std) or not self.mean:
+        if len(self.mean) != len(self.std) or not (self.mean or self.max_seq_len):
             raise ValueError(f"mean {self.mean} and std {self.std} need one number each per channel")
-        if min(self.std) <= 0 or self.value_range[0] >= self.value_range[1]:
+        if min(self.std, default=1) <= 0 or self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"std {self.std} must be positive, and value_range {self.value_range} must ascend")
         if len(self.resize) > 2 or any(side < 1 for side in self.resize):
             raise ValueError(f"resize {self.resize} must be the shorter side, or height and width, in pixels")

@@ -99,7 +99,7 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     batch = parts.splits.train.fetch([0], None)
     inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
     try:
-        if inputs:  # a generator of pictures takes none
+        if not parts.objective.supplies:  # else only the objective knows what the network reads
             parts.model.eval()(**inputs)
     except RuntimeError as error:  # a plugin's network may need numbers, where there are only shapes
         note(f"not tried out on a sample: {str(error).splitlines()[0]}")

@@ -11,31 +11,48 @@ import typer
 from zoo.cli.arguments import Json, Model, say_if_random, weights_name
 from zoo.cli.output import print_json, print_table
 
+SHOWN = 60
+"""Letters of a text that are shown beside its label."""
+
 
 def predict(
     model: Model,
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="An image, a folder of images, a .npy or .npz array, or a .csv table."),
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder of images, a .npy or .npz array, or a .csv table; texts: the column `text`, or "
+            "the only one, of a .csv or .jsonl file, or the lines of a .txt file, each a text.",
+        ),
     ],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Say what is on images or in rows of numbers.
+    """Say what is on images, in rows of numbers or in texts.
 
     Arrays of images hold floats in [0, 1], or uint8; a table holds the columns that the model was trained on.
+    A text longer than those of the training is cut short as they were.
     Example: zoo predict runs/digits photo.png
     """
     import zoo
     from zoo.pipelines import predict as answers
+    from zoo.pipelines.predict_text import judges_texts
 
-    found = list(answers(zoo.create(weights_name(model)), source, top=top))
+    built = zoo.create(weights_name(model))
+    found, texts = list(answers(built, source, top=top)), judges_texts(built)
     if as_json:
         return print_json([answer._asdict() | {"top": [choice._asdict() for choice in answer.top]} for answer in found])
     rows = []
     for answer in found:
         others = ", ".join(f"{label} {confidence:.1%}" for label, confidence in answer.top[1:])
-        rows.append((answer.input, answer.label, f"{answer.confidence:.1%}" if answer.confidence else "", others))
+        rows.append(
+            (
+                _on_one_line(answer.input) if texts else answer.input,
+                answer.label,
+                f"{answer.confidence:.1%}" if answer.confidence else "",
+                others,
+            )
+        )
     if found[0].confidence is None:
         return print_table(["INPUT", "VALUE>"], [row[:2] for row in rows])
     print_table(["INPUT", "LABEL", "CONFIDENCE>", "NEXT"], rows)
@@ -101,6 +118,12 @@ def generate(
             sys.stdout.flush()
         typer.echo()
     say_if_random(model, built)
+
+
+def _on_one_line(text: str) -> str:
+    """A text as a cell of a table; on a terminal its beginning is enough."""
+    line = _printable(" ".join(text.split()))
+    return f"{line[: SHOWN - 3]}..." if sys.stdout.isatty() and len(line) > SHOWN else line
 
 
 def _printable(text: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.pipelines.inputs import Wanted, read_inputs
+from zoo.pipelines.predict_text import judges_texts, read_texts
 from zoo.preprocess import preprocessing, transforms
 from zoo.weights import provenance_of
 
@@ -27,7 +28,7 @@ class Prediction(NamedTuple):
     """The answer for one input."""
 
     input: str
-    """The file, and the row where there are several."""
+    """The file, and the row where there are several; of a text, itself."""
     label: str
     """The likeliest class; of a quantity, the number in words."""
     confidence: float | None
@@ -42,8 +43,9 @@ def predict(model: nn.Module, path: str | Path, *, top: int = 5) -> Iterator[Pre
     """Answer for everything at a path; inputs are prepared as in training, by what the model has stored.
 
     Args:
-        model: a classifier, or a regression model, of images or of rows of numbers.
-        path: an image, a folder of images, a .npy or .npz array, or a table (.csv, .tsv).
+        model: a classifier, or a regression model, of images, of rows of numbers or of texts.
+        path: an image, a folder of images, a .npy or .npz array, or a table (.csv, .tsv); for a model of texts a .csv,
+            .tsv or .jsonl file with a column `text`, or only one, or a .txt file with a text in each line.
         top: how many classes to name.
 
     Raises:
@@ -52,11 +54,12 @@ def predict(model: nn.Module, path: str | Path, *, top: int = 5) -> Iterator[Pre
     """
     if top < 1:
         raise ValueError(f"top {top} is below 1")
-    wanted, facts = wanted_by(model), provenance_of(model)
+    facts, file = provenance_of(model), Path(path)
+    inputs = read_texts(model, file) if judges_texts(model) else read_inputs(file, wanted_by(model))
     device, training = next(model.parameters()).device, model.training
     model.eval()
     try:
-        for names, batch in read_inputs(Path(path), wanted):
+        for names, batch in inputs:
             outputs = _answer(model, {key: value.to(device) for key, value in batch.items()})
             if outputs.shape[-1] == 1:
                 yield from _quantities(names, outputs, facts.preprocessing or {})
@@ -78,7 +81,13 @@ def wanted_by(model: nn.Module) -> Wanted:
     if len(example) != 1 or key not in TAKES:
         raise ValueError(
             f"{type(model).__name__} takes {', '.join(example)}; `predict` reads files for models of "
-            f"{' or '.join(TAKES)}, text is for `generate` and noise for `sample`"
+            f"{' or '.join(TAKES)}, and texts for those with num_classes; writing is for `generate`, noise for `sample`"
+        )
+    if key == "features" and example[key].ndim > 2:
+        raise ValueError(
+            f"{type(model).__name__} reads series, and its weights do not say from how many rows, nor how far ahead "
+            "they look; in Python, record = zoo.preprocess.preprocessing(model) has columns, mean and std, and with "
+            "features = (rows - mean) / std what comes next is model(features[None])[0, -1] * std + mean"
         )
     record = preprocessing(model)
     if record.frames is not None:

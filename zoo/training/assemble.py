@@ -74,14 +74,17 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
     """Let a model say what it was trained on, so that its folder does; False for a class that nobody registered."""
     if architecture_of(model) is None:
         return False
-    facts: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
+    judged = spec.vocab_size is not None and spec.num_classes is not None  # texts, not what is written of them
+    facts: dict[str, Any] = {"max_seq_len": spec.max_seq_len} if judged else {}
+    if spec.mean:
+        facts |= {"mean": spec.mean, "std": spec.std, "image_size": spec.image_size}
     facts |= {
         name: getattr(spec, name)
         for name in ("columns", "value_range", "frames", "target_mean", "target_std")
         if getattr(spec, name)
     }
     reader: dict[str, Any] = {"tokenizer": TOKENIZER, "files": spec.tokenizer} if spec.tokenizer else {}
-    remember(model, labels=spec.labels, preprocessing=facts if spec.mean else None, **reader)
+    remember(model, labels=spec.labels, preprocessing=facts if spec.mean or judged else None, **reader)
     return True
 
 

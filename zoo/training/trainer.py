@@ -83,7 +83,7 @@ class Trainer:
         self.config, self.model, self.splits, self.objective = parts[:4]
         self.steps = self.config.trainer.steps or 0
         self._registered = note_data(self.model, self.splits.spec)
-        self._wanted = {*self.objective.reads, *parts.arguments}
+        self._wanted = {*self.objective.reads, *self.objective.may_read, *parts.arguments}
 
     def fit(self, resume: bool = False) -> Result:
         """Train to the end; a second time, a trainer only resumes.

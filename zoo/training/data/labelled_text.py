@@ -17,7 +17,7 @@ from torch import Tensor
 from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import HoldOut, check_fractions, check_positive, hold_out
-from zoo.training.data.table_file import check_width, read_cells
+from zoo.training.data.table_file import check_width, column_names, read_cells
 from zoo.training.random import generator
 
 
@@ -29,9 +29,9 @@ class LabelledText(HoldOut):
     """Comma, semicolon or tab separated text with names in its first row, or .jsonl with an object in each line."""
     text: str = "text"
     """The column of the texts."""
-    label: str = "label"
-    """The column of what is asked; with an empty name nothing is, and there must be pairs."""
-    pair: str = ""
+    label: str | None = "label"
+    """The column of what is asked; without a name nothing is, and there must be pairs."""
+    pair: str | None = ""
     """The column of a second text, where there is one."""
     task: Literal["classification", "regression"] = "classification"
     """Whether the label names one of several classes, or is a quantity."""
@@ -94,9 +94,9 @@ def load(options: LabelledText) -> Splits:
     rows = read_rows(options.path)
     if not rows:
         raise ValueError(f"{options.path}: the file holds no rows of text")
-    texts = _column(options.path, rows, options.text, "text")
-    pairs = _column(options.path, rows, options.pair, "pair") if options.pair else None
-    answers = _column(options.path, rows, options.label, "label") if options.label else None
+    texts = text_column(options.path, rows, options.text, "text")
+    pairs = text_column(options.path, rows, options.pair, "pair") if options.pair else None
+    answers = _labels(options.path, rows, options.label) if options.label else None
     target, labels, strata = _targets(options, answers, len(rows))
     order = generator(options.subset_seed, "test_fraction").permutation(len(rows))
     cut = round(options.test_fraction * len(order))
@@ -157,7 +157,7 @@ def read_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
     if Path(path).suffix.lower() == ".jsonl":
         return _json_rows(path)
     (_, header), *rows = read_cells(path)
-    names = [name.strip() for name in header]
+    names = column_names(path, header)
     for line, row in rows:
         check_width(path, line, row, names)
     return [(line, dict(zip(names, row, strict=True))) for line, row in rows]
@@ -181,8 +181,33 @@ def _json_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
     return rows
 
 
-def _column(path: str, rows: list[tuple[int, Mapping[str, Any]]], name: str, option: str) -> list[str]:
-    values: list[str] = []
+def text_column(path: str, rows: list[tuple[int, Mapping[str, Any]]], name: str, option: str) -> list[str]:
+    """The texts of a column; numbers are texts too.
+
+    Args:
+        path: the file, for errors.
+        rows: as from `read_rows`.
+        name: of the column.
+        option: the setting that gave the name.
+
+    Raises:
+        ValueError: a row has none; the message names its line.
+    """
+    return [str(value) for value in _column(path, rows, name, option)]
+
+
+def _labels(path: str, rows: list[tuple[int, Mapping[str, Any]]], name: str) -> list[str]:
+    """The labels of a column: 1 and 1.0 are the same one, and truth is none among numbers."""
+    values = _column(path, rows, name, "label")
+    truths = [isinstance(value, bool) for value in values]
+    if any(truths) and not all(truths):
+        line = rows[truths.index(not truths[0])][0]
+        raise ValueError(f"{path}, line {line}: {name!r} is true or false in some rows, in others not; write all alike")
+    return [str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in values]
+
+
+def _column(path: str, rows: list[tuple[int, Mapping[str, Any]]], name: str, option: str) -> list[str | int | float]:
+    values: list[str | int | float] = []
     for line, row in rows:
         value = row.get(name)
         if not isinstance(value, str | int | float) or value == "":
@@ -190,7 +215,7 @@ def _column(path: str, rows: list[tuple[int, Mapping[str, Any]]], name: str, opt
             raise ValueError(
                 f"{path}, line {line}: no {name!r} for data.{option}, in {known}; fill it in or name another"
             )
-        values.append(str(value))
+        values.append(value)
     return values
 
 

@@ -1,5 +1,6 @@
 """From what a user says after `--data` to the data section of a run's config."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,16 @@ from zoo.training.data import DATA_SETS
 from zoo.training.data.image_folder import SUFFIXES
 
 TABLES = frozenset({".csv", ".tsv", ".npz"})
-LOOKED_AT = 1000  # entries of a folder that are enough to know what kind of files it holds
+LOOKED_AT = 1000  # entries of a folder, or letters of a header, that are enough to know what kind of files it is
 
 
 def locate(what: str) -> dict[str, Any]:
     """The data section that `what` stands for.
 
     Args:
-        what: a registered data set; else an existing path: a table (.csv, .tsv, .npz), labelled texts (.jsonl), a
-            folder with folders of images, or any other file or folder as text; else `torchvision:Name`.
+        what: a registered data set; else an existing path: labelled texts (.jsonl, or .csv and .tsv with a column
+            `text`), a table of numbers (.csv, .tsv, .npz), a folder with folders of images, or any other file or folder
+            as text; else `torchvision:Name`.
 
     Raises:
         ValueError: it is none of these; the message gives the nearest names.
@@ -42,6 +44,14 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         files = (file for _, file in zip(range(LOOKED_AT), path.glob("*/**/*"), strict=False))
         return "image_folder" if any(file.suffix.lower() in SUFFIXES for file in files) else "text"
-    if path.suffix.lower() == ".jsonl":
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl" or (suffix in (".csv", ".tsv") and _has_texts(path)):
         return "labelled_text"
-    return "tabular" if path.suffix.lower() in TABLES else "text"
+    return "tabular" if suffix in TABLES else "text"
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether a table's header names a column `text`, which no table of numbers has."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline(LOOKED_AT)
+    return "text" in [name.strip().strip('"') for name in re.split("[,;\t]", header)]

@@ -24,6 +24,8 @@ class SeriesFile:
     """Comma, semicolon or tab separated numbers, a row for each time; or an NPZ file with an array `features`."""
     columns: tuple[str, ...] = ()
     """The variables by their names, or numbers from 0; all that hold numbers when not given."""
+    header: bool | None = None
+    """Whether the first row holds the names of the columns; when not given: if no cell of it is a number."""
     seq_len: int = 64
     """Times per sample; the one after each is to be predicted."""
     horizon: int = 1
@@ -74,7 +76,7 @@ def load(options: SeriesFile) -> Splits:
         OSError: it cannot be read.
         ValueError: it holds something else than numbers, or too few times; the message names what.
     """
-    values, names = read_columns(options.path, options.columns)
+    values, names = read_columns(options.path, options.columns, options.header)
     test = int(len(values) * options.test_fraction)
     val = int(len(values) * options.val_fraction)
     ends = {"train": (0, len(values) - test - val), "val": (len(values) - test - val, len(values) - test)}

@@ -1,13 +1,20 @@
 """Reading a table of numbers from a CSV or NPZ file, with errors that name the cell."""
 
+import contextlib
 import csv
 import math
+import threading
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+LONGEST_CELL = 2**31 - 1
+"""Characters; the csv module's own limit, 131,072, is less than some texts have."""
+_LIMIT = threading.Lock()
 
 
 class Table(NamedTuple):
@@ -36,12 +43,15 @@ def read_table(path: str, target: str, header: bool | None) -> Table:
     return _read_npz(path) if Path(path).suffix.lower() == ".npz" else _read_text(path, target, header)
 
 
-def read_columns(path: str, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_columns(
+    path: str, columns: Sequence[str] = (), header: bool | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Columns of numbers and their names, from `*.npz` with an array `features`, or from delimited text.
 
     Args:
         path: the file.
-        columns: which, by name or number from 0; all that hold nothing but numbers when not given.
+        columns: which, by name or number from 0; all that hold numbers when not given.
+        header: whether the first row of text holds names; None: when no cell of it is a number.
 
     Returns:
         (rows, columns), float64 and finite; and the columns' names, or their numbers where they have none.
@@ -50,15 +60,19 @@ def read_columns(path: str, columns: Sequence[str] = ()) -> tuple[np.ndarray, tu
         OSError: the file cannot be read.
         ValueError: a column is missing, or a cell of it is no number; the message names file, row and column.
     """
-    names, values, lines = _npz_numbers(path) if Path(path).suffix.lower() == ".npz" else _text_numbers(path)
-    whole: np.ndarray = np.logical_not(np.isnan(values).any(axis=0))
-    chosen = [_column(path, column, names) for column in columns] or [n for n, all_ in enumerate(whole) if all_]
+    names, values, lines = _npz_numbers(path) if Path(path).suffix.lower() == ".npz" else _text_numbers(path, header)
+    holes = np.isnan(values)
+    # one number is enough, or a single empty cell would make a column of words of it
+    chosen = [_column(path, column, names) for column in columns] or np.flatnonzero(~holes.all(axis=0)).tolist()
     for place in chosen:
-        if not whole[place]:
-            line = lines[int(np.isnan(values[:, place]).argmax())]
-            raise ValueError(f"{path}, line {line}, column {names[place]!r}: not a finite number; fill it in")
+        if holes[:, place].any():
+            line = lines[int(holes[:, place].argmax())]
+            raise ValueError(
+                f"{path}, line {line}, column {names[place]!r}: not a finite number; fill it in, or name the columns "
+                "to read by data.columns"
+            )
     if not chosen:
-        raise ValueError(f"{path}: no column holds nothing but numbers; fill in what is missing, or name data.columns")
+        raise ValueError(f"{path}: no column holds numbers; a series is numbers, a row of them for each time")
     return values[:, chosen], tuple(names[place] for place in chosen)
 
 
@@ -67,19 +81,20 @@ def _column(path: str, column: str, names: Sequence[str]) -> int:
         return names.index(column)
     if column.isdecimal() and int(column) < len(names):
         return int(column)
-    raise ValueError(f"{path}: there is no column {column!r} for data.columns; it has {', '.join(names)}")
+    raise ValueError(
+        f"{path}: there is no column {column!r} for data.columns; it has {', '.join(names)}; set data.header=true if "
+        "the first row holds names that are numbers"
+    )
 
 
-def _text_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
+def _text_numbers(path: str, header: bool | None) -> tuple[list[str], np.ndarray, list[int]]:
     """The columns' names, their cells, NaN where one is no finite number, and the lines that the rows end in."""
     numbered = read_cells(path)
-    first = numbered[0][1]
-    header = all(_number(cell) is None for cell in first)
-    names = [cell.strip() for cell in first] if header else [str(place) for place in range(len(first))]
+    names, named = _names(path, numbered[0][1], header)
     for line, row in numbered:
         check_width(path, line, row, names)
-    values = [[math.nan if (value := _number(cell)) is None else value for cell in row] for _, row in numbered[header:]]
-    lines = [line for line, _ in numbered[header:]]
+    values = [[math.nan if (value := _number(cell)) is None else value for cell in row] for _, row in numbered[named:]]
+    lines = [line for line, _ in numbered[named:]]
     return names, np.array(values, dtype=np.float64).reshape(-1, len(names)), lines
 
 
@@ -120,11 +135,8 @@ def _read_npz(path: str) -> Table:
 
 def _read_text(path: str, target: str, header: bool | None) -> Table:
     rows = read_cells(path)
-    first = rows[0][1]
-    if header is None:
-        header = all(_number(cell) is None for cell in first)
-    names = [cell.strip() for cell in first] if header else [str(i) for i in range(len(first))]
-    rows = rows[header:]
+    names, named = _names(path, rows[0][1], header)
+    rows = rows[named:]
     if not rows or len(names) < 2:
         raise ValueError(f"{path}: {len(rows)} rows of {len(names)} columns; at least one row of two is needed")
     column = _target_column(path, target, names)
@@ -136,11 +148,11 @@ def _read_text(path: str, target: str, header: bool | None) -> Table:
             if j != column and value is None:
                 raise ValueError(
                     f"{path}, line {line}, column {names[j]!r}: {row[j]!r} is not a finite number; "
-                    "encode it, fill it in or leave it out"
+                    "encode it, fill it in or leave it out; texts are read by data.name=labelled_text"
                 )
         features[i] = [value for j, value in enumerate(values) if j != column]
     values = _target([row[column].strip() for _, row in rows], f"{path}, column {names[column]!r}")
-    return Table(features, values, tuple(name for j, name in enumerate(names) if j != column) if header else ())
+    return Table(features, values, tuple(name for j, name in enumerate(names) if j != column) if named else ())
 
 
 def read_cells(path: str) -> list[tuple[int, list[str]]]:
@@ -151,7 +163,7 @@ def read_cells(path: str) -> list[tuple[int, list[str]]]:
         ValueError: it is no such file, or holds no rows.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file, _long_cells():
             first = file.readline()
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
@@ -164,6 +176,36 @@ def read_cells(path: str) -> list[tuple[int, list[str]]]:
     if not numbered:
         raise ValueError(f"{path}: the file holds no rows")
     return numbered
+
+
+@contextlib.contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let the csv module, whose limit is one for the whole process, read cells of any length meanwhile."""
+    with _LIMIT:
+        before = csv.field_size_limit(LONGEST_CELL)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+def column_names(path: str, header: Sequence[str]) -> list[str]:
+    """The names in a header, of which none may stand twice; columns may be without one.
+
+    Raises:
+        ValueError: one stands twice.
+    """
+    names = [cell.strip() for cell in header]
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise ValueError(f"{path}: {count} columns are called {name!r}; rename all but one")
+    return names
+
+
+def _names(path: str, first: list[str], header: bool | None) -> tuple[list[str], bool]:
+    """The columns' names, numbers from 0 where the first row holds none, and whether it does."""
+    named = all(_number(cell) is None for cell in first) if header is None else header
+    return (column_names(path, first) if named else [str(place) for place in range(len(first))]), named
 
 
 def check_width(path: str, line: int, row: Sequence[str], names: Sequence[str]) -> None:

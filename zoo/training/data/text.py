@@ -41,7 +41,8 @@ class TextConfig:
     seq_len: int = 128
     """Bytes or tokens per sample."""
     documents: bool = False
-    """No sample reaches from one file into the next; behind a short one nothing is asked for."""
+    """No sample reaches from one file into the next; behind a short one nothing is asked for, and the samples have a
+    `mask`."""
     tokenizer: str | None = None
     """A tokenizer.json, or a model whose tokenizer it is; by default that of the weights to start from, and where they
     have none, the bytes are the tokens."""
@@ -65,9 +66,9 @@ class Windows:
         Args:
             data: (tokens,), unsigned.
             seq_len: positions per window.
-            bounds: where each document begins, and where the last one ends; by default there is one.
+            bounds: where each document begins, and where the last one ends; by default there is one, and no mask.
         """
-        self.data, self.seq_len = data, seq_len
+        self.data, self.seq_len, self.masked = data, seq_len, bounds is not None
         self.bounds = np.array([0, len(data)]) if bounds is None else bounds
         counts = -(-(np.diff(self.bounds) - 1).clip(min=0) // seq_len)
         self._before = np.concatenate([[0], np.cumsum(counts)])  # windows before each document
@@ -79,7 +80,8 @@ class Windows:
         """`tokens` and those that follow them, `target`, both (batch, seq_len) int64.
 
         With generators a window starts anywhere within the stretch that its index names. Without, it starts
-        where the last one ended. Positions past the end of the document have the target -100.
+        where the last one ended. Positions past the end of the document have the target -100; where there are several
+        documents, `mask`, (batch, seq_len) bool, is True for tokens that there are.
         """
         index = np.asarray(indices, dtype=np.int64)
         document = np.searchsorted(self._before, index, side="right") - 1
@@ -94,7 +96,8 @@ class Windows:
             window[row, :length] = self.data[int(start) : int(start + length)]
         past_end = torch.from_numpy(np.arange(1, self.seq_len + 1) >= lengths[:, None])
         both = torch.from_numpy(window)
-        return {"tokens": both[:, :-1].contiguous(), "target": both[:, 1:].masked_fill(past_end, IGNORE)}
+        batch = {"tokens": both[:, :-1].contiguous(), "target": both[:, 1:].masked_fill(past_end, IGNORE)}
+        return {**batch, "mask": torch.from_numpy(np.arange(self.seq_len) < lengths[:, None])} if self.masked else batch
 
 
 class Text(NamedTuple):
@@ -134,7 +137,7 @@ def load(config: TextConfig) -> Splits:
     least = 2 if config.documents else config.seq_len + 1
     return Splits(
         spec=Spec(
-            keys=("tokens", "target"),
+            keys=("tokens", "target", "mask") if config.documents else ("tokens", "target"),
             vocab_size=256 if reader is None else reader.vocab_size,
             max_seq_len=config.seq_len,
             tokenizer=tokenizer_files(reader),

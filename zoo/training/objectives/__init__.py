@@ -72,6 +72,8 @@ class Objective(Protocol):
     larger_is_better: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("target",)
     """The batch keys that the objective itself uses; the trainer drops what neither it nor the model reads."""
+    may_read: ClassVar[tuple[str, ...]] = ()
+    """Further keys that it uses where the data have them."""
     supplies: ClassVar[tuple[str, ...]] = ()
     """Arguments of the model's forward that the objective makes, such as a latent, and the data need not have."""
 
@@ -140,6 +142,8 @@ def suited(task: str | None, spec: Spec) -> str | None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
         return "sentence_embedding"
+    if usual == "seq2seq" and "tokens" in spec.keys and "source" not in spec.keys and spec.num_classes is None:
+        return "span_corruption"  # of a text alone, source and target are made
     if usual in ("classification", "causal_lm", "masked_lm") and spec.target_mean:
         return "regression"
     return "classification" if usual in ("causal_lm", "masked_lm") and spec.num_classes is not None else usual

@@ -39,7 +39,8 @@ class CausalLM(Objective):
     """The mean cross-entropy of the next token, over tokens and not over texts.
 
     A batch has `target`, (batch, seq) int64: the token that follows each position, or -100 where none is asked
-    for. The model takes the rest and gives logits, (batch, seq, vocab).
+    for. The model takes the rest and gives logits, (batch, seq, vocab); but not a `mask`, for padding stands behind
+    the tokens, where none of them sees it.
     """
 
     name = "causal_lm"
@@ -67,7 +68,7 @@ class CausalLM(Objective):
     def _logits(self, nets: Networks, batch: Batch) -> Tensor:
         """Scores at every position, (batch, seq, vocab); gradients pass back `truncate` positions at the most."""
         if self.options.truncate is None:
-            return nets["model"](**forward_arguments(batch))
+            return nets["model"](**_inputs(batch))
         bare: Any = getattr(nets["model"], "module", nets["model"])  # below what spreads it over ranks
         if "state" not in inspect.signature(bare.forward).parameters:
             raise ValueError(
@@ -82,7 +83,7 @@ class CausalLM(Objective):
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
         """Loss, without label smoothing, and hits, over all tokens to be predicted."""
-        logits, target = nets["model"](**forward_arguments(batch)), batch["target"]
+        logits, target = nets["model"](**_inputs(batch)), batch["target"]
         count = (target != IGNORE).sum()
         return {"loss": (token_nll(logits, target), count), "accuracy": ((logits.argmax(-1) == target).sum(), count)}
 
@@ -93,6 +94,10 @@ class CausalLM(Objective):
         if self.spec.vocab_size == BYTES:
             metrics["bits_per_byte"] = metrics["loss"] / math.log(2)
         return metrics
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    return forward_arguments(batch, without=("target", "mask"))
 
 
 OBJECTIVE = CausalLM

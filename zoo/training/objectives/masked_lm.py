@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.tokenizer import BYTES
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, forward_arguments
-from zoo.training.objectives.tokens import check_tokens
+from zoo.training.objectives.tokens import check_mask, check_tokens
 
 UNUSED_BYTE = 255
 """It never occurs in UTF-8, so it can stand for what is hidden."""
@@ -63,6 +63,15 @@ class MaskedLM(Objective):
             raise ValueError("objective.mask_token is missing; give the number of the tokenizer's mask token")
         if not 0 <= self.mask_token < vocab_size:
             raise ValueError(f"objective.mask_token {self.mask_token} is not in a vocabulary of {vocab_size}")
+
+    def build(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Nothing more is needed, but the model must take the mask that the data have.
+
+        Raises:
+            ValueError: it does not.
+        """
+        check_mask(model, self.spec, "mask")
+        return {}
 
     def counts(self, phase: Phase, batch: Batch, ctx: Context) -> dict[str, Tensor | int]:
         """How many tokens are chosen."""

@@ -62,11 +62,13 @@ class SentenceEmbedding(Objective):
         return Loss({"contrast": (self._contrast(cosines), len(cosines), 1.0)})
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
-        """The loss, and how often a text's partner is the nearest, or among the ten nearest, of the batch."""
+        """The loss, and how often a text's partner is the nearest, or among the ten nearest, of the batch.
+
+        Among those that are equally near, as all are to an encoder that tells nothing apart, chance decides: a hit
+        counts by its probability.
+        """
         cosines = self._cosines(nets, batch)
-        own = cosines.diagonal()[:, None]
-        rivals = (cosines > own).sum(1)
-        metrics = {"loss": self._contrast(cosines), "recall@1": (rivals < 1).sum(), "recall@10": (rivals < 10).sum()}
+        metrics = {"loss": self._contrast(cosines)} | {f"recall@{k}": _found(cosines, k).sum() for k in (1, 10)}
         return {name: (total, len(cosines)) for name, total in metrics.items()}
 
     def _cosines(self, nets: Networks, batch: Batch) -> Tensor:
@@ -79,6 +81,13 @@ class SentenceEmbedding(Objective):
         logits, partner = cosines / self.options.temperature, torch.arange(len(cosines), device=cosines.device)
         directions = [F.cross_entropy(scores, partner, reduction="sum") for scores in (logits, logits.T)]
         return (directions[0] + directions[1]) / 2
+
+
+def _found(cosines: Tensor, k: int) -> Tensor:
+    """How probably each row's partner, on the diagonal, is among its k nearest; 0 where a number is none."""
+    own = cosines.diagonal()[:, None]
+    nearer, alike = (cosines > own).sum(1), (cosines == own).sum(1)
+    return ((k - nearer) / alike).clamp(0, 1).masked_fill(cosines.isnan().any(1), 0)
 
 
 def _mean(vectors: Tensor, mask: Tensor) -> Tensor:

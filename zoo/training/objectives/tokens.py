@@ -1,7 +1,9 @@
 """What the objectives of tokens share."""
 
+import inspect
+
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.training.data import IGNORE, Spec
 
@@ -16,6 +18,24 @@ def check_tokens(name: str, spec: Spec) -> int:
         given = ", ".join(spec.keys)
         raise ValueError(f"objective {name} needs data of tokens, with a vocabulary, but these give {given}")
     return spec.vocab_size
+
+
+def check_mask(model: nn.Module, spec: Spec, argument: str) -> None:
+    """Refuse a model that would read the padding of the data, for it does not take their mask.
+
+    Args:
+        model: whose forward is looked at.
+        spec: of the data.
+        argument: what the mask is called there.
+
+    Raises:
+        ValueError: the data have a mask, and the model does not take it.
+    """
+    if "mask" in spec.keys and argument not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"the data have a mask, and {type(model).__name__} takes no {argument}, so it would read padding as text; "
+            "take another model, or data without padding, such as text with data.documents=false"
+        )
 
 
 def token_nll(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
