@@ -1,0 +1,20 @@
+"""Diffusion: how images become noise, what a network learns from it, and the ways back. No network is known here."""
+
+from zoo.diffusion.predictions import PREDICTIONS, Prediction
+from zoo.diffusion.process import Diffusion, Estimate, guided
+from zoo.diffusion.samplers import SAMPLERS, ddim, dpm_solver, heun
+from zoo.diffusion.schedules import SCHEDULES, Schedule
+
+__all__ = [
+    "PREDICTIONS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Diffusion",
+    "Estimate",
+    "Prediction",
+    "Schedule",
+    "ddim",
+    "dpm_solver",
+    "guided",
+    "heun",
+]

@@ -1,0 +1,86 @@
+"""A noise schedule and a prediction together: what a network is shown and asked, and what its answer means."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from zoo.diffusion.predictions import Prediction
+from zoo.diffusion.schedules import Schedule
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""x (batch, ...), scaled, and timesteps (batch,) -> its prediction, (batch, ...)."""
+
+
+class Estimate(NamedTuple):
+    """What x is taken to consist of; both (batch, ...)."""
+
+    image: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """How images become noise, and what is predicted."""
+
+    schedule: Schedule
+    prediction: Prediction
+
+    def noisy(self, image: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """The image (batch, ...) with the noise (batch, ...) of timesteps (batch,)."""
+        alpha, sigma = self._level(timestep, image)
+        return alpha * image + sigma * noise
+
+    def target(self, image: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """What the network is to predict, (batch, ...)."""
+        c, d = self.prediction.target(*self._level(timestep, image))
+        return c * image + d * noise
+
+    def ask(self, network: Network, x: Tensor, timestep: Tensor) -> Tensor:
+        """The network's prediction, (batch, ...), for x (batch, ...) at timesteps (batch,)."""
+        return network(x * self.prediction.scale(*self._level(timestep, x)), timestep)
+
+    def estimate(self, x: Tensor, output: Tensor, timestep: Tensor, clip: float | None = None) -> Estimate:
+        """Image and noise from x and the network's prediction.
+
+        Args:
+            x: (batch, ...).
+            output: (batch, ...).
+            timestep: (batch,).
+            clip: no number of the image is larger, and none smaller than its negative; the noise is then what explains
+                x with this image.
+        """
+        alpha, sigma = self._level(timestep, x)
+        c, d = self.prediction.target(alpha, sigma)
+        whole = alpha * d - sigma * c
+        image, noise = (d * x - sigma * output) / whole, (alpha * output - c * x) / whole
+        if clip is None:
+            return Estimate(image, noise)
+        image = image.clamp(-clip, clip)
+        return Estimate(image, (x - alpha * image) / sigma)
+
+    def _level(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma, to be multiplied with (batch, ...)."""
+        shape = (-1, *[1] * (like.ndim - 1))
+        alpha, sigma = self.schedule.level(timestep)
+        return alpha.view(shape).to(like.dtype), sigma.view(shape).to(like.dtype)
+
+
+def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale: float) -> Network:
+    """Classifier-free guidance: further away from what the network draws when it is told nothing.
+
+    Source: Ho and Salimans, 2022, "Classifier-free diffusion guidance", equation 6, where w is `scale` - 1.
+
+    Args:
+        network: x, timestep and label -> its prediction.
+        label: (batch,), what is asked for.
+        nothing: (batch,), the label that says nothing.
+        scale: 1 is the network as it is.
+    """
+
+    def ask(x: Tensor, timestep: Tensor) -> Tensor:
+        asked = network(x, timestep, label)
+        return asked if scale == 1 else asked + (scale - 1) * (asked - network(x, timestep, nothing))
+
+    return ask

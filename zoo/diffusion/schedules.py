@@ -1,0 +1,156 @@
+"""Noise schedules: how much of an image and how much noise there is at each time.
+
+At a time, x = alpha image + sigma noise, with noise from the standard normal distribution. A `timestep` is what a
+network is told of the time: the number of a step for `linear`, `cosine` and `sigmoid`, where alpha^2 + sigma^2 = 1; a
+quarter of log sigma for `edm`, where alpha = 1; a thousand times sigma for `flow`, where alpha = 1 - sigma.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+STEPS = 1000
+"""Of the discrete schedules, and the largest timestep of `flow`."""
+LARGEST_BETA = 0.999
+"""Of the cosine and the sigmoid schedule, whose last step would leave nothing (Nichol and Dhariwal, section 3.2)."""
+
+
+class Schedule(Protocol):
+    """What is asked of a noise schedule."""
+
+    def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma, float32, of timesteps of any shape."""
+        ...
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """The timesteps to train at, from numbers that are uniform in [0, 1)."""
+        ...
+
+    def timesteps(self, steps: int) -> Tensor:
+        """The timesteps (steps,) to sample at, the noisiest first; after the last one there is no noise any more.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Steps of which each replaces a part of the variance, beta, by noise; `alpha_bar` is what is left after each."""
+
+    alpha_bar: Tensor
+    """(steps,) float64, falling."""
+
+    def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Schedule`; timesteps are int64."""
+        kept = self.alpha_bar.to(timestep.device)[timestep]
+        return kept.sqrt().float(), (1 - kept).sqrt().float()
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Each step as often."""
+        return (uniform * len(self.alpha_bar)).long()
+
+    def timesteps(self, steps: int) -> Tensor:
+        """Evenly spaced from the last one on, so that sampling begins at noise: Lin et al., 2023, table 2, trailing."""
+        total = len(self.alpha_bar)
+        if not 1 <= steps <= total:
+            raise ValueError(f"steps {steps} is not in 1 to {total}, the number of the schedule's own")
+        return (total - torch.arange(steps, dtype=torch.float64) * total / steps).round().long() - 1
+
+
+def linear(start: float = 1e-4, end: float = 0.02, steps: int = STEPS) -> Discrete:
+    """Betas on a straight line: Ho et al., 2020, "Denoising diffusion probabilistic models", section 4."""
+    return Discrete((1 - torch.linspace(start, end, steps, dtype=torch.float64)).cumprod(0))
+
+
+def cosine(offset: float = 0.008, steps: int = STEPS) -> Discrete:
+    """A squared cosine: Nichol and Dhariwal, 2021, "Improved denoising diffusion probabilistic models", equation 17."""
+    return _from_curve(lambda time: ((time + offset) / (1 + offset) * math.pi / 2).cos().square(), steps)
+
+
+def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0, steps: int = STEPS) -> Discrete:
+    """A piece of a sigmoid: Jabri et al., 2022, "Scalable adaptive computation for iterative generation", figure 3."""
+
+    def curve(time: Tensor) -> Tensor:
+        first, last = (torch.tensor(end_ / temperature, dtype=torch.float64).sigmoid() for end_ in (start, end))
+        return (last - ((time * (end - start) + start) / temperature).sigmoid()) / (last - first)
+
+    return _from_curve(curve, steps)
+
+
+def _from_curve(alpha_bar: Callable[[Tensor], Tensor], steps: int) -> Discrete:
+    """A schedule whose alpha_bar follows a curve over the times 0 to 1."""
+    curve = alpha_bar(torch.arange(steps + 1, dtype=torch.float64) / steps)
+    return Discrete((1 - (1 - curve[1:] / curve[:-1]).clamp(max=LARGEST_BETA)).cumprod(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM:
+    """Noise of any size is added: Karras et al., 2022, "Elucidating the design space of diffusion-based models"."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    """How much of the sampling goes into small noise; table 1."""
+    log_mean: float = -1.2
+    log_std: float = 1.2
+    """Of log sigma in training; table 1."""
+
+    def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Schedule`."""
+        return torch.ones_like(timestep, dtype=torch.float32), (4 * timestep).exp().float()
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Such that log sigma is normally distributed."""
+        return (self.log_mean + self.log_std * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))) / 4
+
+    def timesteps(self, steps: int) -> Tensor:
+        """Evenly spaced in the rho-th root of sigma: equation 5."""
+        if steps < 1:
+            raise ValueError(f"steps {steps} is below 1")
+        root = torch.linspace(self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho), steps)
+        return self.rho * root.double().log().float() / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """A straight line from image to noise: Lipman et al., 2023, "Flow matching for generative modeling"."""
+
+    shift: float = 1.0
+    """Above 1, more of the steps at large noise, as large images want: Esser et al., 2024, equation 23."""
+    logit_normal: bool = False
+    """Whether training prefers the middle, by a standard normal logit of sigma: Esser et al., 2024, section 3.1."""
+
+    def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Schedule`."""
+        sigma = timestep.float() / STEPS
+        return 1 - sigma, sigma
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Evenly from the line, or from its middle."""
+        time = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid() if self.logit_normal else uniform
+        return STEPS * self._shifted(time)
+
+    def timesteps(self, steps: int) -> Tensor:
+        """Evenly spaced from 1000 on."""
+        if steps < 1:
+            raise ValueError(f"steps {steps} is below 1")
+        return STEPS * self._shifted(1 - torch.arange(steps) / steps)
+
+    def _shifted(self, sigma: Tensor) -> Tensor:
+        return self.shift * sigma / (1 + (self.shift - 1) * sigma)
+
+
+SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+    "edm": EDM,
+    "flow": Flow,
+}
+"""Name -> what makes it, with its options."""
