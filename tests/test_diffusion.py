@@ -106,7 +106,7 @@ def test_more_steps_lead_the_samplers_of_the_equation_to_one_image(schedule, pre
     start = normal(1) * process.schedule.level(steps[0])[1]
 
     def wiener(scaled, timestep):
-        """The best answer where images are normally distributed with a deviation of a half, so that the path is known."""
+        """The best answer where images are normally distributed with a deviation of a half: the path is then known."""
         alpha, sigma = (level.view(-1, 1, 1, 1) for level in process.schedule.level(timestep))
         x = scaled / process.prediction.scale(alpha, sigma)
         image = 0.25 * alpha / (0.25 * alpha**2 + sigma**2) * x
@@ -185,7 +185,6 @@ def test_trajectories_are_the_peer_s(case):
     prediction = {"v_prediction": "v"}.get(options.get("prediction_type"), "noise")
     process, start = diffusion("linear", prediction), normal(0)
     theirs, theirs_seen = start * scheduler.init_noise_sigma, []
-    silent = torch.zeros(SHAPE)
     for timestep in scheduler.timesteps:
         output = network(scheduler.scale_model_input(theirs, timestep), timestep.expand(3))
         if peer == "DDPMScheduler":

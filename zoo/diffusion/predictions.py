@@ -37,5 +37,5 @@ PREDICTIONS: Mapping[str, Prediction] = {
     "velocity": Prediction(lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma))),
     "edm": Prediction(_edm, lambda alpha, sigma: (sigma.square() + DATA_STD**2).rsqrt()),
 }
-"""`noise`: Ho et al., 2020. `x0`: the image. `v`: Salimans and Ho, 2022. `velocity`, from image to noise: Lipman et al.,
-2023. `edm`: Karras et al., 2022, for the schedule `edm` alone."""
+"""`noise`: Ho et al., 2020. `x0`: the image. `v`: Salimans and Ho, 2022. `velocity`, from image to noise: Lipman et
+al., 2023. `edm`: Karras et al., 2022, for the schedule `edm` alone."""
