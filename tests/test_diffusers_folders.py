@@ -55,6 +55,15 @@ def test_what_averaged_weights_say_of_their_average_is_passed_over():
     assert read_config(HUB["ddpm_cifar10_32"] | facts) == read_config(HUB["ddpm_cifar10_32"])
 
 
+def test_the_last_level_of_either_way_resamples_nothing_whatever_it_is_called():
+    adm = HUB["adm_64"] | {"attention_head_dim": 192}
+    plain = {"down_block_types": ["ResnetDownsampleBlock2D"] * 3 + ["DownBlock2D"]}
+    plain |= {"up_block_types": ["ResnetUpsampleBlock2D"] * 3 + ["UpBlock2D"]}
+    assert read_config(adm | plain)["resample"] == "block"
+    mixed = {"down_block_types": ["DownBlock2D"] * 4, "up_block_types": ["UpBlock2D"] * 3 + ["ResnetUpsampleBlock2D"]}
+    assert read_config(adm | mixed)["resample"] == "conv"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

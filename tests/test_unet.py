@@ -135,8 +135,8 @@ def test_a_preset_has_the_tensors_of_the_peer_s_network(preset):
     with torch.device("meta"):
         theirs = diffusers.UNet2DModel(
             block_out_channels=config.channels, down_block_types=down, layers_per_block=config.depth,
-            up_block_types=up, out_channels=config.out_channels or 3, attention_head_dim=config.head_dim, downsample_type=kind,
-            upsample_type=kind, resnet_time_scale_shift=adaptive, attn_norm_num_groups=groups,
+            up_block_types=up, out_channels=config.out_channels or 3, attention_head_dim=config.head_dim,
+            downsample_type=kind, upsample_type=kind, resnet_time_scale_shift=adaptive, attn_norm_num_groups=groups,
             num_class_embeds=config.num_classes + config.null_label or None,
         )  # fmt: skip
         ours = ARCHITECTURE.model(config)
