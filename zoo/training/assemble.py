@@ -238,7 +238,8 @@ def _objective(
 
 def _suited_objective(model: nn.Module, spec: Spec) -> str:
     record = architecture_of(model)
-    name = suited(None if record is None else record.task, spec)
+    arguments = inspect.signature(model.forward).parameters
+    name = suited(None if record is None else record.task, spec, arguments)
     if name is None:
         known = ", ".join(OBJECTIVES.records())
         raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")

@@ -4,7 +4,7 @@ An objective says which networks there are, in which phases they are updated, an
 It never touches an optimizer, a device or a rank: the trainer does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -139,9 +139,17 @@ DEFAULT = {
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
 
-def suited(task: str | None, spec: Spec) -> str | None:
-    """The objective for a config that names none: what the data ask for, else what is usual for the task, if known."""
+def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str | None:
+    """The objective for a config that names none: what the data ask for, else what is usual for the task, if known.
+
+    Args:
+        task: the model's, a pipeline tag of the Hub; None for one that is not known.
+        spec: what the data are.
+        arguments: those of the model's forward, which tell networks of one task apart.
+    """
     usual = DEFAULT.get(task or "")
+    if "timestep" in arguments:
+        return None  # a diffusion network, which no objective here teaches yet
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
