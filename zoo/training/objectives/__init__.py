@@ -134,6 +134,7 @@ DEFAULT = {
     "text-generation": "causal_lm",
     "fill-mask": "masked_lm",
     "text2text-generation": "seq2seq",
+    "image-feature-extraction": "reconstruction",
     "unconditional-image-generation": "adversarial",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
