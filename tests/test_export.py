@@ -31,7 +31,8 @@ def check(model, path, format):
         with torch.no_grad():
             expected = tree_leaves(model(**inputs))
         for found, truth in zip(answers(path, format, inputs), expected, strict=True):
-            assert ((found - truth).abs().max() / truth.abs().max()).item() < 1e-4
+            assert found.dtype == truth.dtype
+            assert ((found.float() - truth.float()).abs().max() / truth.float().abs().max()).item() < 1e-4
 
 
 @pytest.mark.parametrize("format", SUFFIXES)

@@ -131,6 +131,7 @@ DEFAULT = {
     "fill-mask": "masked_lm",
     "text2text-generation": "seq2seq",
     "unconditional-image-generation": "adversarial",
+    "image-feature-extraction": "masked_reconstruction",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
