@@ -41,6 +41,14 @@ def test_every_architecture_s_file_answers_as_it_does(architecture, format, tmp_
     check(perturbed(architecture), tmp_path / f"model{SUFFIXES[format]}", format)
 
 
+def test_a_file_names_no_class_of_this_package(tmp_path):
+    model = build(next(record for record in architectures() if record.name == "mae")).eval()
+    export(model, tmp_path / "model.pt2", "torch")
+    inputs = model.example_inputs(2)
+    assert type(torch.export.load(tmp_path / "model.pt2").module()(**inputs)) is tuple
+    assert type(model(**inputs)) is not tuple, "the model itself still names its outputs"
+
+
 @pytest.mark.slow
 @each(few(IMAGES))
 def test_the_smallest_preset_s_onnx_file_answers_as_it_does(architecture, tmp_path):

@@ -100,7 +100,7 @@ def _program(model: nn.Module, image_size: int | None) -> ExportedProgram:
         plain.remove()
 
 
-def _plain(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+def _plain(_model: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
     """Several outputs as a plain tuple; a file with a named one opens only where its class is known."""
     return tuple(output) if hasattr(output, "_fields") else output
 
