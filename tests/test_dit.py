@@ -1,5 +1,6 @@
 """DiT is diffusers' network, from its folders too: predictions, gradients, and the file that is written back."""
 
+import contextlib
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import zoo
 from zoo.architectures.dit import ARCHITECTURE, DiTConfig, Time
 from zoo.config import ConfigError
+from zoo.config import build as build_config
 from zoo.convert import foreign_tensors
 from zoo.convert.dit import read_config
 from zoo.nn.patches import sinusoids
@@ -168,6 +170,14 @@ def test_a_config_on_the_hub_is_the_preset_but_for_what_diffusers_does_otherwise
 def test_a_config_that_ours_cannot_be_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         read_config({"_class_name": "DiTTransformer2DModel", **change})
+
+
+@pytest.mark.parametrize("kind", ["DiTTransformer2DModel", "Transformer2DModel"])
+def test_a_config_that_says_anything_at_all_is_read_or_refused(kind):
+    for name in HUB.keys() - {"_class_name"}:
+        for value in (None, ["a"], {}, "linear", 0, -1, True):
+            with contextlib.suppress(ConfigError):
+                build_config(DiTConfig, read_config({**HUB, "_class_name": kind, name: value}), "its config")
 
 
 @pytest.mark.parametrize("field", [{"freq_shift": 0}, {"norm_eps": 1e-5}, {"mlp_dim": 100}], ids=str)
