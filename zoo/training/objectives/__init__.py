@@ -136,6 +136,7 @@ DEFAULT = {
     "text2text-generation": "seq2seq",
     "image-feature-extraction": "reconstruction",
     "unconditional-image-generation": "adversarial",
+    "image-feature-extraction": "masked_reconstruction",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
