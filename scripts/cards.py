@@ -1,8 +1,7 @@
 """Write zoo/cards/<architecture>.yaml for weights that others publish: `python scripts/cards.py`.
 
 Bundled weights stay; what others have but does not fit one of our presets is named on standard error. torchvision and
-timm, whose weights of images these are, come with the extra `peers`; those of text and of diffusion stand in tables of
-ours.
+timm, whose weights of images these are, come with the extra `peers`; those of text and diffusion stand in our tables.
 """
 
 import argparse
@@ -17,6 +16,8 @@ from zoo.convert.published_text import published_text
 from zoo.registry import ARCHITECTURES, Weights
 from zoo.weights.cards import CARDS
 
+SOURCES = published, published_text, published_diffusion
+
 
 def main() -> None:
     """Parse and call."""
@@ -24,8 +25,7 @@ def main() -> None:
     parser.add_argument("architectures", nargs="*", help="by default all")
     names = parser.parse_args().architectures or list(ARCHITECTURES.records())
     for name in names:
-        record = ARCHITECTURES.find(name)
-        found = [*published(record), *published_text(record), *published_diffusion(record)]
+        found = [card for source in SOURCES for card in source(ARCHITECTURES.find(name))]
         for reason in (each for each in found if isinstance(each, str)):
             print(f"left out: {reason}", file=sys.stderr)  # noqa: T201 - the script's answer
         if cards := [each for each in found if isinstance(each, Weights)]:
