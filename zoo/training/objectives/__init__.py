@@ -92,6 +92,10 @@ class Objective(Protocol):
         """The networks of the model that are wrapped, called and updated each by itself."""
         return {"model": model}
 
+    def facts(self) -> dict[str, Any]:
+        """What a trained model must say of itself besides what the data tell, to be used: fields of `Preprocessing`."""
+        return {}
+
     def phases(self) -> tuple[Phase, ...]:
         """The updates of a step, in order; the default updates the model once."""
         return (Phase("train", ("model",)),)
@@ -130,7 +134,9 @@ DEFAULT = {
     "text-generation": "causal_lm",
     "fill-mask": "masked_lm",
     "text2text-generation": "seq2seq",
+    "image-feature-extraction": "reconstruction",
     "unconditional-image-generation": "adversarial",
+    "image-feature-extraction": "masked_reconstruction",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
