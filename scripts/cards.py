@@ -1,7 +1,7 @@
 """Write zoo/cards/<architecture>.yaml for weights that others publish: `python scripts/cards.py`.
 
 Bundled weights stay; what others have but does not fit one of our presets is named on standard error. torchvision and
-timm, whose weights of images these are, come with the extra `peers`; those of text and diffusion stand in our tables.
+timm, whose weights of images these are, come with the extra `peers`; the others stand in tables of ours.
 """
 
 import argparse
@@ -16,20 +16,18 @@ from zoo.convert.published_text import published_text
 from zoo.registry import ARCHITECTURES, Weights
 from zoo.weights.cards import CARDS
 
-SOURCES = published, published_text, published_diffusion
-
 
 def main() -> None:
     """Parse and call."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("architectures", nargs="*", help="by default all")
     names = parser.parse_args().architectures or list(ARCHITECTURES.records())
-    for name in names:
-        found = [card for source in SOURCES for card in source(ARCHITECTURES.find(name))]
+    for record in map(ARCHITECTURES.find, names):
+        found = [*published(record), *published_text(record), *published_diffusion(record)]
         for reason in (each for each in found if isinstance(each, str)):
             print(f"left out: {reason}", file=sys.stderr)  # noqa: T201 - the script's answer
         if cards := [each for each in found if isinstance(each, Weights)]:
-            write(name, cards)
+            write(record.name, cards)
 
 
 def write(name: str, cards: list[Weights]) -> None:

@@ -78,8 +78,14 @@ def test_the_last_level_of_either_way_resamples_nothing_whatever_it_is_called():
         ({"time_embedding_dim": 128}, "time_embedding_dim is 128, and .* only None or 512"),
         ({"attn_norm_num_groups": 16}, "attn_norm_num_groups is 16, and .* only None or 32"),
         ({"resnet_time_scale_shift": "scale_shift"}, "attn_norm_num_groups is None, and .* only 32"),
-        ({"down_block_types": ["SkipDownBlock2D"] * 4}, "down_block_types is .* knows only 4 of DownBlock2D, AttnDown"),
-        ({"down_block_types": ["DownBlock2D"] * 3}, "down_block_types is .* knows only 4 of DownBlock2D, AttnDown"),
+        (
+            {"down_block_types": ["SkipDownBlock2D"] * 4},
+            "down_block_types is .* ours has 4 levels of DownBlock2D, AttnDown",
+        ),
+        (
+            {"down_block_types": ["DownBlock2D"] * 3},
+            "down_block_types is .* ours has 4 levels of DownBlock2D, AttnDown",
+        ),
         ({"down_block_types": ["DownBlock2D"] * 4}, "differ in attention, or in what resamples"),
         ({"upsample_type": "resnet"}, "differ in attention, or in what resamples"),
         ({"sample_size": [32, 64]}, "image_size must be a whole number"),

@@ -15,7 +15,7 @@ from zoo.training.data import Spec
 from zoo.training.data.arrays import Arrays
 from zoo.training.distributed import World
 from zoo.training.evaluation import evaluate
-from zoo.training.objectives import OBJECTIVES, Context, Phase
+from zoo.training.objectives import OBJECTIVES, Context, Phase, suited
 from zoo.training.objectives.classification import perceptron_criterion
 from zoo.training.random import Rows
 
@@ -24,6 +24,12 @@ QUANTITIES = replace(CLASSES, num_classes=2, target_mean=(150.0, -3.0), target_s
 TRAIN = Phase("train", ("model",))
 CTX = Context(0, Rows(0, "", [(0, 0)], torch.device("cpu")), training=True)
 CPU = World(0, 1, torch.device("cpu"))
+
+
+def test_networks_of_one_task_are_told_apart_by_what_they_take():
+    images = Spec(keys=("image",), in_channels=1, image_size=8)
+    assert suited("unconditional-image-generation", images, ("z", "label")) == "adversarial"
+    assert suited("unconditional-image-generation", images, ("image", "timestep", "label")) is None
 
 
 class Given(nn.Module):

@@ -15,20 +15,20 @@ LICENSE = "apache-2.0"
 """Of all these repositories."""
 REPOSITORIES: Mapping[str, str] = {
     "ddpm_cifar10_32.google": "google/ddpm-cifar10-32",
-    "ddpm_celebahq_256.google": "google/ddpm-celebahq-256",
-    "ddpm_celebahq_256.google_ema": "google/ddpm-ema-celebahq-256",
-    "ddpm_church_256.google": "google/ddpm-church-256",
-    "ddpm_church_256.google_ema": "google/ddpm-ema-church-256",
-    "ddpm_bedroom_256.google": "google/ddpm-bedroom-256",
-    "ddpm_bedroom_256.google_ema": "google/ddpm-ema-bedroom-256",
     "ddpm_cat_256.google": "google/ddpm-cat-256",
-    "ddpm_cat_256.google_ema": "google/ddpm-ema-cat-256",
 }
 """`preset.tag` -> where it is; the first of a preset is its default."""
 
+UNCERTAIN: Mapping[str, str] = {
+    "google/ddpm-celebahq-256": "ddpm_celebahq_256",
+    "google/ddpm-church-256": "ddpm_church_256",
+    "google/ddpm-bedroom-256": "ddpm_bedroom_256",
+}
+"""Repositories that one would look for -> their preset; nothing says that they have more than pickled weights."""
 
-def published_diffusion(architecture: Architecture) -> Iterator[Weights]:
-    """The cards of an architecture."""
+
+def published_diffusion(architecture: Architecture) -> Iterator[Weights | str]:
+    """The cards of an architecture; for repositories that have none, a sentence that says why."""
     decided: set[str] = set()
     for name, repository in REPOSITORIES.items():
         preset, _, tag = name.partition(".")
@@ -51,3 +51,6 @@ def published_diffusion(architecture: Architecture) -> Iterator[Weights]:
             default=preset not in decided,
         )
         decided.add(preset)
+    for repository, preset in UNCERTAIN.items():
+        if preset in architecture.names():
+            yield f"{preset}: nothing says that {repository} has more than pickled weights"

@@ -127,21 +127,17 @@ def _levels(theirs: Mapping[str, Any], count: int) -> tuple[tuple[int, ...], str
     """The levels that have attention, and what resamples."""
     down = theirs.get("down_block_types", ("DownBlock2D", *["AttnDownBlock2D"] * 3))
     up = theirs.get("up_block_types", (*["AttnUpBlock2D"] * 3, "UpBlock2D"))
-    found: dict[str, list[tuple[bool, Any]]] = {}
-    for field, names, general in (
-        ("down_block_types", down, "downsample_type"),
-        ("up_block_types", up, "upsample_type"),
-    ):
-        names = names if isinstance(names, Sequence) and not isinstance(names, str) else [names]
-        part = "Down" if field.startswith("down") else "Up"
+    found: list[list[tuple[bool, Any]]] = []
+    for way, given in (("Down", down), ("Up", up)):
+        names = given if isinstance(given, list | tuple) else [given]
         names = [str(name).removeprefix("UNetRes") for name in names]
-        if len(names) != count or not all(name in BLOCKS and part in name for name in names):
-            known = ", ".join(name for name in BLOCKS if part in name)
-            raise ConfigError(f"{field} is {names}, and this architecture knows only {count} of {known}")
-        general = theirs.get(general) or "conv"
-        found[field] = [(attends, resampler or general) for attends, resampler in map(BLOCKS.__getitem__, names)]
-    inner = {resampler for levels in found.values() for _, resampler in levels[:-1]}  # the last of either has none
-    attention = [[attends for attends, _ in levels] for levels in found.values()]
+        if len(names) != count or not all(name in BLOCKS and way in name for name in names):
+            known = ", ".join(name for name in BLOCKS if way in name)
+            raise ConfigError(f"{way.lower()}_block_types is {names}, and ours has {count} levels of {known}")
+        usual = theirs.get(f"{way.lower()}sample_type") or "conv"
+        found.append([(attends, resampler or usual) for attends, resampler in map(BLOCKS.__getitem__, names)])
+    inner = {resampler for levels in found for _, resampler in levels[:-1]}  # the last of either has none
+    attention = [[attends for attends, _ in levels] for levels in found]
     if len(inner) > 1 or attention[0] != attention[1][::-1]:
         raise ConfigError(
             f"down_block_types {[*down]} and up_block_types {[*up]} differ in attention, or in what resamples (see "
