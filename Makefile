@@ -1,7 +1,8 @@
 # Each target builds .venv by itself; Python 3.11 or newer and git are all that must be there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-JOBS ?= $(shell nproc)
+# nproc itself heeds OMP_NUM_THREADS, which is for the threads within a process.
+JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-kernels check format clean

@@ -1,7 +1,8 @@
 """Write zoo/cards/<architecture>.yaml for weights that others publish: `python scripts/cards.py`.
 
 Bundled weights stay; what others have but does not fit one of our presets is named on standard error. torchvision and
-timm, whose weights of images these are, come with the extra `peers`; those of text stand in a table of ours.
+timm, whose weights of images these are, come with the extra `peers`; those of text and of diffusion stand in tables of
+ours.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from typing import Any
 
 from zoo.config import read_yaml, to_dict, to_yaml
 from zoo.convert.published import published
+from zoo.convert.published_diffusion import published_diffusion
 from zoo.convert.published_text import published_text
 from zoo.registry import ARCHITECTURES, Weights
 from zoo.weights.cards import CARDS
@@ -22,7 +24,8 @@ def main() -> None:
     parser.add_argument("architectures", nargs="*", help="by default all")
     names = parser.parse_args().architectures or list(ARCHITECTURES.records())
     for name in names:
-        found = [*published(ARCHITECTURES.find(name)), *published_text(ARCHITECTURES.find(name))]
+        record = ARCHITECTURES.find(name)
+        found = [*published(record), *published_text(record), *published_diffusion(record)]
         for reason in (each for each in found if isinstance(each, str)):
             print(f"left out: {reason}", file=sys.stderr)  # noqa: T201 - the script's answer
         if cards := [each for each in found if isinstance(each, Weights)]:

@@ -229,19 +229,19 @@ def test_a_generator_of_the_real_images_has_no_distance(judge):
 
 def test_the_judge_is_shown_all_images_in_the_range_that_it_knows(judge):
     objective, shown = game(features=judge, samples_per_image=2, yardstick="digits"), [[], []]
-    look = objective.judge
+    look = objective.jury.judge
 
     def watch(image):
         shown[len(image) == 31].append(image)
         return look(image)
 
-    objective.judge = watch
+    objective.jury.judge = watch
     player(objective=objective, batch_size=31).evaluate()
     (real,), generated = shown[True], shown[False][0]
     assert torch.allclose(real, images(31, seed=1).tensors["image"] / 2 + 0.5)
     assert 0 <= generated.min() < 0.4 < 0.6 < generated.max() <= 1
-    assert objective.images.shape == (1437, 1, 8, 8)
-    assert (objective.images.min(), objective.images.max()) == (0, 1)
+    assert objective.jury.images.shape == (1437, 1, 8, 8)
+    assert (objective.jury.images.min(), objective.jury.images.max()) == (0, 1)
 
 
 def test_how_evaluation_is_cut_into_batches_changes_nothing(judge):

@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_image
 import zoo
 from zoo.config import read_yaml
 from zoo.convert.published import HIDDEN_NORMALISATION, published
+from zoo.convert.published_diffusion import published_diffusion
 from zoo.convert.published_text import PICKLED, REPOSITORIES, published_text
 from zoo.registry import ARCHITECTURES, resolve
 from zoo.weights.cards import CARDS, cards, labels
@@ -22,9 +23,9 @@ PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
 
 
 def different():
-    """One card of each library for each way of preparing images."""
+    """One card of torchvision and timm for each way of preparing images; diffusers' networks are shown only noise."""
     found = {}
-    for card in (card for card in PUBLISHED if card.preprocessing):
+    for card in (card for card in PUBLISHED if card.preprocessing and not card.preset.startswith("ddpm")):
         library = "torchvision" if "torchvision" in card.source else "timm"
         found.setdefault((library, str(dict(card.preprocessing)), card.preset in HIDDEN_NORMALISATION), card)
     return [pytest.param(card, id=f"{card.preset}.{card.tag}") for card in found.values()]
@@ -59,15 +60,22 @@ def test_images_are_prepared_as_by_those_who_trained(card):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", *TEXT])
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", "unet", *TEXT])
 def test_a_file_of_cards_is_what_the_libraries_and_our_table_say_today(name):
     record = ARCHITECTURES.find(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [*published(record), *published_text(record)]
+        found = [*published(record), *published_text(record), *published_diffusion(record)]
     now = {(card.preset, card.tag): card for card in found if not isinstance(card, str)}
     written = {(card.preset, card.tag): card for card in cards(record) if "bundled" not in card.source}
     assert written == now
+
+
+def test_pictures_of_a_diffusion_network_lie_in_minus_one_to_one():
+    for card in (card for card in PUBLISHED if card.preset.startswith("ddpm")):
+        white = zoo.transforms(f"{card.preset}.{card.tag}")(Image.new("RGB", (300, 300), "white"))
+        size = zoo.config(card.preset).image_size
+        assert torch.equal(white, torch.ones(3, size, size))
 
 
 def test_every_repository_of_text_has_a_card_and_reads_by_a_tokenizer():

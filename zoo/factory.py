@@ -53,7 +53,7 @@ def create(
 
     Args:
         name: `preset`, `preset.tag`, an alias, `local-dir:folder`, or a config instance. The folder is one that
-            `zoo.save` wrote, or transformers.
+            `zoo.save` wrote, or transformers or diffusers.
         pretrained: True loads the default tag; False loads nothing, also where a tag or a folder is named.
         weights: a .safetensors file, or such a folder, to load instead.
         verify: whether to compare stored files with their sha256.
@@ -187,7 +187,7 @@ def _with_weights(start: _Start, place: str, verify: bool, keep_config: bool) ->
         if here.architecture != there.architecture or not (same or keep_config):
             raise MismatchError(f"{path} holds a {there.preset}, not a {here.preset}; use {LOCAL}{path} as the name")
         return other._replace(config=start.config, from_file=False) if keep_config else other
-    if path.name == INDEX:
+    if path.name.endswith(INDEX.removeprefix("model")):
         raise ValueError(f"{path} is the index of weights in several files; give their folder, {path.parent}")
     if path.exists() and path.suffix != ".safetensors":
         raise ValueError(f"{path}: only .safetensors files and folders are loaded, for {PICKLED}")

@@ -1,8 +1,8 @@
 """What weights expect of an image, as data, and the transform that provides it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ class Preprocessing:
     target_std: tuple[float, ...] = ()
     max_seq_len: int | None = None
     """Tokens that are read of a text at the most."""
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
+    """Of a network that removes noise: the fields of `zoo.diffusion.DiffusionConfig` that it was trained with."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""

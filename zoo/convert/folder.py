@@ -1,7 +1,8 @@
-"""Folders of the transformers library: a config.json of theirs beside tensors of theirs.
+"""Folders of the transformers and diffusers libraries: a config.json of theirs beside tensors of theirs.
 
-`zoo/convert/<architecture>.py` exports `MODEL_TYPES`: the `model_type` of such a config -> a function from it to
-the fields of ours. No code is taken from a folder, and no class is looked up by a name that stands in it.
+`zoo/convert/<architecture>.py` exports `MODEL_TYPES`: the `model_type` of such a config, or with diffusers its
+`_class_name`, -> a function from it to the fields of ours. No code is taken from a folder, and no class is looked up
+by a name that stands in it. Of a pipeline of diffusers, several models in a folder each, the one that denoises is read.
 """
 
 import importlib
@@ -14,8 +15,13 @@ from typing import Any, NamedTuple
 from zoo import convert
 from zoo.config import ConfigError, build
 from zoo.registry import ARCHITECTURES, Architecture, did_you_mean
-from zoo.weights import CONFIG, GENERATION, MANIFEST, read_json, read_tensors, read_tokenizer
+from zoo.weights import CONFIG, DIFFUSERS, GENERATION, MANIFEST, read_json, read_tensors, read_tokenizer
 from zoo.weights.tensors import Stored
+
+KINDS = ("model_type", "_class_name")
+"""What says in a config of transformers, and of diffusers, which network it is."""
+PIPELINE, PARTS = "model_index.json", ("unet", "transformer", "vae")
+"""What lies in a pipeline's folder, and in which folders therein a network may lie, that which denoises first."""
 
 Reader = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -33,10 +39,16 @@ class Foreign(NamedTuple):
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether a folder holds a model that transformers has saved."""
-    return (
-        (folder / CONFIG).is_file() and not (folder / MANIFEST).exists() and "model_type" in read_json(folder / CONFIG)
-    )
+    """Whether a folder holds a model that transformers or diffusers has saved."""
+    where = _network(folder) / CONFIG
+    return where.is_file() and not (folder / MANIFEST).exists() and any(kind in read_json(where) for kind in KINDS)
+
+
+def _network(folder: Path) -> Path:
+    """The folder itself, or that of its network if it is a pipeline's."""
+    if (folder / CONFIG).exists() or not (folder / PIPELINE).is_file():
+        return folder
+    return next((folder / part for part in PARTS if (folder / part / CONFIG).is_file()), folder)
 
 
 def read_foreign(folder: Path, load: bool = True) -> Foreign:
@@ -46,20 +58,22 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
         ConfigError: no architecture of ours is this model, or a setting asks for what ours cannot do.
         DamagedFile: a file is missing or broken.
     """
+    folder = _network(folder)
     where = folder / CONFIG
     theirs = read_json(where)
-    known = _readers()
-    kind = theirs["model_type"]
+    known, field = _readers(), next(name for name in KINDS if name in theirs)
+    kind = theirs[field]
     if not isinstance(kind, str) or kind not in known:
         hint = did_you_mean(str(kind), known) or f"; known are {', '.join(sorted(known))}"
-        raise ConfigError(f"{where}: no architecture here has the model_type {kind!r}{hint}")
+        raise ConfigError(f"{where}: no architecture here has the {field} {kind!r}{hint}")
     name, reader = known[kind]
     architecture = ARCHITECTURES.find(name)
     try:
         config = build(architecture.config, reader(theirs), "its config")
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    tensors = read_tensors(folder, links=True) if load else None
+    stem = DIFFUSERS if field == "_class_name" else "model"
+    tensors = read_tensors(folder, links=True, stem=stem) if load else None
     labels = _labels(theirs, getattr(config, "num_classes", None))
     return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors)
 
@@ -82,7 +96,7 @@ def _labels(theirs: Mapping[str, Any], num_classes: int | None) -> tuple[str, ..
 
 
 def _readers() -> dict[str, tuple[str, Reader]]:
-    """`model_type` -> the architecture and what reads its config."""
+    """What a config says it is -> the architecture and what reads the config."""
     known: dict[str, tuple[str, Reader]] = {}
     for module in pkgutil.iter_modules(convert.__path__):
         readers = getattr(importlib.import_module(f"{convert.__name__}.{module.name}"), "MODEL_TYPES", {})

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ class Layout:
     """Whether their present release writes both, or the latter alone."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """A tensor of theirs -> the one of theirs that does its work in files that lack it."""
+    computed: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    """Our tensor -> what makes it; their files do not hold it, for nobody learns it."""
     unused: tuple[str, ...] = ()
     """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
     respelt: tuple[tuple[str, str], ...] = ()
@@ -98,8 +101,16 @@ def to_ours(
             found[name] = _as_ours(layout, name, shape, _joined(parts))
         elif name.endswith("num_batches_tracked"):  # BatchNorm did not count before torch 0.4.1
             found[name] = Later((), torch.int64, lambda: torch.tensor(0))
+    found |= _computed(layout, found)
     passed = [name for name in left if any(re.fullmatch(pattern, name) for pattern in layout.unused)]
     return {**found, **{_of_head(layout, name): left[name] for name in left if name not in passed}}, passed
+
+
+def _computed(layout: Layout, found: Mapping[str, Lazy]) -> dict[str, Lazy]:
+    """What their files leave out, in the dtype of what they hold; of none of it where they hold nothing of ours."""
+    dtypes = [tensor.dtype for tensor in found.values() if tensor.dtype.is_floating_point][:1]
+    made = {name: make() for name, make in layout.computed.items() if dtypes}
+    return {name: Later(tuple(tensor.shape), dtypes[0], partial(tensor.to, dtypes[0])) for name, tensor in made.items()}
 
 
 def _of_head(layout: Layout, name: str) -> str:
@@ -157,6 +168,8 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     """Our tensors as the other library would save them."""
     written: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
+        if name in layout.computed:
+            continue
         theirs = layout.theirs(name)
         tensor = tensor.reshape(layout.shaped.get(name, tensor.shape))
         if name in layout.reordered:

@@ -1,7 +1,7 @@
 """Diffusion: how images become noise, what a network learns from it, and the ways back. No network is known here."""
 
 from zoo.diffusion.predictions import PREDICTIONS, Prediction
-from zoo.diffusion.process import Diffusion, Estimate, guided
+from zoo.diffusion.process import Diffusion, DiffusionConfig, Estimate, guided
 from zoo.diffusion.samplers import SAMPLERS, ddim, dpm_solver, heun
 from zoo.diffusion.schedules import SCHEDULES, Schedule
 
@@ -10,6 +10,7 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "Diffusion",
+    "DiffusionConfig",
     "Estimate",
     "Prediction",
     "Schedule",

@@ -1,13 +1,14 @@
 """A noise schedule and a prediction together: what a network is shown and asked, and what its answer means."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from zoo.diffusion.predictions import Prediction
-from zoo.diffusion.schedules import Schedule
+from zoo.diffusion.predictions import PREDICTIONS, Prediction
+from zoo.diffusion.schedules import SCHEDULES, Schedule
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """x (batch, ...), scaled, and timesteps (batch,) -> its prediction, (batch, ...)."""
@@ -84,3 +85,38 @@ def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale
         return asked if scale == 1 else asked + (scale - 1) * (asked - network(x, timestep, nothing))
 
     return ask
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """A `Diffusion` in words, as weights remember it."""
+
+    schedule: Literal["linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
+    """How the noise grows; `zoo.diffusion.schedules`."""
+    schedule_options: Mapping[str, float] = field(default_factory=dict)
+    """The schedule's own, where they are not the usual ones."""
+    prediction: Literal["noise", "x0", "v", "velocity", "edm"] = "noise"
+    """What the network predicts; `zoo.diffusion.predictions`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            ValueError: a schedule has no such option, or EDM's schedule and prediction are not used together.
+        """
+        if (self.schedule == "edm") != (self.prediction == "edm"):
+            raise ValueError(
+                f"schedule {self.schedule} does not go with prediction {self.prediction}; edm is both or neither"
+            )
+        self.made()
+
+    def made(self) -> Diffusion:
+        """What the words stand for."""
+        make = SCHEDULES[self.schedule]
+        try:
+            schedule = make(**self.schedule_options)
+        except TypeError:
+            known = ", ".join(inspect.signature(make).parameters)
+            given = ", ".join(self.schedule_options)
+            raise ValueError(f"schedule_options {given}: the schedule {self.schedule} knows {known}") from None
+        return Diffusion(schedule=schedule, prediction=PREDICTIONS[self.prediction])

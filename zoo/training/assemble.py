@@ -70,8 +70,14 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     return Parts(resolved, model, splits, objective, tuple(inspect.signature(model.forward).parameters))
 
 
-def note_data(model: nn.Module, spec: Spec) -> bool:
-    """Let a model say what it was trained on, so that its folder does; False for a class that nobody registered."""
+def note_data(model: nn.Module, spec: Spec, learnt: Mapping[str, Any]) -> bool:
+    """Let a model say what it was trained on, so that its folder does; False for a class that nobody registered.
+
+    Args:
+        model: the model.
+        spec: of the data.
+        learnt: what the objective adds.
+    """
     if architecture_of(model) is None:
         return False
     judged = spec.vocab_size is not None and spec.num_classes is not None  # texts, not what is written of them
@@ -83,6 +89,7 @@ def note_data(model: nn.Module, spec: Spec) -> bool:
         for name in ("columns", "value_range", "frames", "target_mean", "target_std")
         if getattr(spec, name)
     }
+    facts |= learnt
     reader: dict[str, Any] = {"tokenizer": TOKENIZER, "files": spec.tokenizer} if spec.tokenizer else {}
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean or judged else None, **reader)
     return True
@@ -231,7 +238,8 @@ def _objective(
 
 def _suited_objective(model: nn.Module, spec: Spec) -> str:
     record = architecture_of(model)
-    name = suited(None if record is None else record.task, spec)
+    arguments = inspect.signature(model.forward).parameters
+    name = suited(None if record is None else record.task, spec, arguments)
     if name is None:
         known = ", ".join(OBJECTIVES.records())
         raise ConfigError(f"objective.name is missing, and {type(model).__name__} has no default; give one of {known}")

@@ -82,7 +82,7 @@ class Trainer:
         parts = assemble(config, model, data, objective)
         self.config, self.model, self.splits, self.objective = parts[:4]
         self.steps = self.config.trainer.steps or 0
-        self._registered = note_data(self.model, self.splits.spec)
+        self._registered = note_data(self.model, self.splits.spec, self.objective.facts())
         self._wanted = {*self.objective.reads, *self.objective.may_read, *parts.arguments}
 
     def fit(self, resume: bool = False) -> Result:

@@ -28,6 +28,8 @@ CONFIG, TENSORS, INDEX, MANIFEST = "config.json", "model.safetensors", "model.sa
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 GENERATION = "generation_config.json"
 """Says which tokens end a text where there are several."""
+DIFFUSERS = "diffusion_pytorch_model"
+"""What diffusers' files of tensors are called where ours and transformers' are called `model`."""
 OURS = re.compile(
     r"config\.json|zoo\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|tokenizer\.json|tokenizer_config\.json|generation_config\.json"
@@ -236,43 +238,47 @@ def open_folder(folder: str | Path, verify: bool = True) -> tuple[Saved, dict[st
     return read_folder(path), read_tensors(path, listed)
 
 
-def read_tensors(folder: Path, listed: Collection[str] | None = None, *, links: bool = False) -> dict[str, Stored]:
+def read_tensors(
+    folder: Path, listed: Collection[str] | None = None, *, links: bool = False, stem: str = "model"
+) -> dict[str, Stored]:
     """The tensors of a folder, still unread, be they in one file or in several with an index.
 
     Args:
         folder: the folder.
         listed: the files that a manifest knows, where there is one; others are refused.
         links: whether files may be links, as they are in the Hub's cache.
+        stem: how the names of its files begin.
 
     Raises:
         DamagedFile: a file is missing or broken, or the index is wrong.
         ValueError: the weights are pickled.
     """
-    places = read_index(folder / INDEX) if (folder / INDEX).exists() else {}
+    index = folder / INDEX.replace("model", stem, 1)
+    places = read_index(index, stem) if index.exists() else {}
     tensors: dict[str, Stored] = {}
-    for file in sorted(set(places.values())) or [TENSORS]:
+    for file in sorted(set(places.values())) or [TENSORS.replace("model", stem, 1)]:
         path = folder / file
         if listed is None and not path.is_file():
-            raise _missing(path, bool(places))
+            raise _missing(path, index, stem, bool(places))
         if not path.is_file() or (path.is_symlink() and not links) or (listed is not None and file not in listed):
             raise DamagedFile(f"{path}: missing, linked, or not listed in {MANIFEST}; use another copy")
         tensors |= read_header(path)
     if places and {name: stored.file.name for name, stored in tensors.items()} != places:
-        raise DamagedFile(f"{folder / INDEX}: the files hold other tensors than it says; use another copy")
+        raise DamagedFile(f"{index}: the files hold other tensors than it says; use another copy")
     return tensors
 
 
-def _missing(path: Path, indexed: bool) -> Exception:
+def _missing(path: Path, index: Path, stem: str, indexed: bool) -> Exception:
     """The error for a file of tensors that is not there; what lies in its place says why."""
     folder = path.parent
-    shards = sorted(found.name for found in folder.glob("model-*.safetensors"))
-    pickled = sorted(found.name for found in folder.glob("pytorch_model*.bin"))
+    shards = sorted(found.name for found in folder.glob(f"{stem}-*.safetensors"))
+    pickled = sorted(found.name for found in folder.glob("*pytorch_model*.bin"))
     if indexed:
-        return DamagedFile(f"{path}: missing, though {INDEX} names it; fetch it too, or use another copy")
+        return DamagedFile(f"{path}: missing, though {index.name} names it; fetch it too, or use another copy")
     if shards:
-        return DamagedFile(f"{folder / INDEX}: missing, and only it says what belongs to {shards[0]}; fetch it too")
+        return DamagedFile(f"{index}: missing, and only it says what belongs to {shards[0]}; fetch it too")
     if pickled:
-        return ValueError(f"{folder}: has no {TENSORS}, and {pickled[0]} is not loaded, for {PICKLED}")
+        return ValueError(f"{folder}: has no {path.name}, and {pickled[0]} is not loaded, for {PICKLED}")
     return DamagedFile(f"{path}: missing; fetch it too, or use another copy")
 
 
@@ -318,7 +324,8 @@ def _locate(folder: str | Path) -> Path:
         raise FileNotFoundError(errno.ENOENT, f"no model lies there, for there is no {CONFIG}", os.fspath(folder))
     if not (path / MANIFEST).exists() and read_json(path / CONFIG).get("library_name") != "zoo":
         raise ConfigError(
-            f"{path / CONFIG}: was not written by zoo.save; zoo.create('local-dir:...') reads what transformers wrote"
+            f"{path / CONFIG}: was not written by zoo.save; zoo.create('local-dir:...') reads what transformers "
+            "or diffusers wrote"
         )
     return path
 
@@ -332,14 +339,14 @@ def _upgraded(data: dict[str, Any], where: Path) -> dict[str, Any]:
     return data
 
 
-def read_index(index: Path) -> dict[str, str]:
-    """Tensor -> file, as the index of a model in several files says.
+def read_index(index: Path, stem: str = "model") -> dict[str, str]:
+    """Tensor -> file, as the index of a model in several files says, whose names begin with `stem`.
 
     Raises:
         DamagedFile: it is none, or names files that no model has.
     """
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(OURS.fullmatch(str(file)) for file in places.values()):
+    places, known = read_json(index).get("weight_map"), re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.safetensors")
+    if not isinstance(places, dict) or not all(known.fullmatch(str(file)) for file in places.values()):
         raise DamagedFile(f"{index}: names files that no model has; use another copy")
     return places
 

@@ -4,7 +4,7 @@ An objective says which networks there are, in which phases they are updated, an
 It never touches an optimizer, a device or a rank: the trainer does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -92,6 +92,10 @@ class Objective(Protocol):
         """The networks of the model that are wrapped, called and updated each by itself."""
         return {"model": model}
 
+    def facts(self) -> dict[str, Any]:
+        """What a trained model must say of itself besides what the data tell, to be used: fields of `Preprocessing`."""
+        return {}
+
     def phases(self) -> tuple[Phase, ...]:
         """The updates of a step, in order; the default updates the model once."""
         return (Phase("train", ("model",)),)
@@ -132,13 +136,22 @@ DEFAULT = {
     "text2text-generation": "seq2seq",
     "image-feature-extraction": "reconstruction",
     "unconditional-image-generation": "adversarial",
+    "image-feature-extraction": "masked_reconstruction",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
 
-def suited(task: str | None, spec: Spec) -> str | None:
-    """The objective for a config that names none: what the data ask for, else what is usual for the task, if known."""
+def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str | None:
+    """The objective for a config that names none: what the data ask for, else what is usual for the task, if known.
+
+    Args:
+        task: the model's, a pipeline tag of the Hub; None for one that is not known.
+        spec: what the data are.
+        arguments: those of the model's forward, which tell networks of one task apart.
+    """
     usual = DEFAULT.get(task or "")
+    if "timestep" in arguments:
+        return None  # a diffusion network, which no objective here teaches yet
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:

@@ -1,0 +1,138 @@
+"""Denoising as an objective: what the network is shown and asked, how errors weigh, and what is drawn in evaluation."""
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.config import ConfigError
+from zoo.training.data import Spec
+from zoo.training.objectives import Context
+from zoo.training.objectives.denoising import Denoising, DenoisingConfig
+from zoo.training.random import Rows
+
+SPEC = Spec(
+    keys=("image", "target"), in_channels=1, image_size=4, num_classes=3, mean=(0.5,), std=(0.5,),
+    value_range=(0.0, 1.0),
+)  # fmt: skip
+
+
+class Sizes:
+    num_classes = None
+
+
+class Network(nn.Module):
+    """Remembers what it was asked, and answers zeros."""
+
+    def __init__(self, num_classes=None):
+        super().__init__()
+        self.config, self.asked = Sizes(), []
+        self.config.num_classes = num_classes
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, image, timestep, label=None):
+        self.asked.append((image, timestep, label))
+        return 0 * self.scale * image
+
+
+def context(count=5, training=True):
+    return Context(
+        rows=Rows(0, "", [(0, index) for index in range(count)], torch.device("cpu")), step=0, training=training
+    )
+
+
+def batch(count=5):
+    image = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return {"image": image, "target": torch.arange(count) % 3}
+
+
+def ready(network, **options):
+    objective = Denoising(DenoisingConfig(**options), SPEC)
+    objective.build(network)
+    return objective
+
+
+def loss(network, count=5, training=True, **options):
+    objective = ready(network, **options)
+    total, rows, weight = objective.loss(
+        objective.phases()[0], {"model": network}, batch(count), context(count, training)
+    ).terms["denoising"]
+    assert (rows, weight) == (count, 1.0)
+    return objective, total
+
+
+@pytest.mark.parametrize("prediction", ["noise", "x0", "v"])
+def test_the_loss_is_the_squared_error_of_the_prediction_of_a_noisy_image(prediction):
+    network = Network()
+    objective, total = loss(network, prediction=prediction)
+    shown, timestep, label = network.asked[0]
+    noise = context().rows.normal("noise", (1, 4, 4))
+    assert label is None
+    assert torch.allclose(shown, objective.diffusion.noisy(batch()["image"], noise, timestep))
+    target = objective.diffusion.target(batch()["image"], noise, timestep)
+    assert total.item() == pytest.approx(target.square().mean((1, 2, 3)).sum().item(), rel=1e-5)
+
+
+def test_a_row_s_noise_and_time_are_its_own_whatever_the_batch():
+    few, many = Network(), Network()
+    loss(few, count=2)
+    loss(many, count=5)
+    assert torch.equal(few.asked[0][0], many.asked[0][0][:2])
+    assert torch.equal(few.asked[0][1], many.asked[0][1][:2])
+
+
+@pytest.mark.parametrize("prediction", ["noise", "x0", "v"])
+def test_min_snr_weighs_errors_of_the_image_whatever_is_predicted(prediction):
+    objective = ready(Network(), prediction=prediction, min_snr=5.0)
+    timestep = torch.tensor([50, 300, 600, 900])
+    alpha, sigma = objective.diffusion.schedule.level(timestep)
+    snr = (alpha / sigma).square()
+    assert snr.min() < 5 < snr.max()
+    of_the_image = {"noise": 1 / snr, "x0": torch.ones(4), "v": 1 / (snr + 1)}[prediction]
+    assert torch.allclose(objective._weight(timestep), snr.clamp(max=5.0) * of_the_image, rtol=1e-4)
+
+
+def test_classes_are_hidden_in_training_alone_and_as_often_as_asked_for():
+    network = Network(num_classes=3)
+    loss(network, count=600, label_dropout=0.2)
+    label = network.asked[0][2]
+    assert 0.15 < (label == 3).float().mean() < 0.25
+    assert torch.equal(label[label < 3], batch(600)["target"][label < 3])
+    loss(network, training=False, label_dropout=0.2)
+    assert torch.equal(network.asked[1][2], batch()["target"])
+
+
+def test_guidance_asks_for_the_class_and_for_none():
+    network = Network(num_classes=3)
+    objective = ready(network, label_dropout=0.1, guidance=2.0, sampling_steps=2, sampler="ddim")
+    image = objective.draw({"model": network}, torch.randn(5, 1, 4, 4), batch()["target"])
+    assert image.abs().max() <= 1
+    assert [label.tolist() for _, _, label in network.asked] == 2 * [batch()["target"].tolist(), [3] * 5]
+
+
+def test_what_sampling_must_know_is_remembered():
+    facts = ready(Network(), schedule="flow", prediction="velocity", schedule_options={"shift": 3.0}).facts()
+    assert facts == {"diffusion": {"schedule": "flow", "prediction": "velocity", "schedule_options": {"shift": 3.0}}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "edm"}, "schedule edm does not go with prediction noise; edm is both or neither"),
+        ({"schedule_options": {"shft": 1.0}}, "schedule_options shft: the schedule linear knows start, end, steps"),
+        ({"guidance": 2.0}, "guidance 2.0 needs a network that knows no class too; set label_dropout=0.1"),
+        ({"label_dropout": 1.0}, r"label_dropout 1.0 is not in \[0, 1\)"),
+        ({"min_snr": 0.0}, "min_snr 0.0 is not positive"),
+        ({"sampling_steps": 2000}, "steps 2000 is not in 1 to 1000"),
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DenoisingConfig(**options)
+
+
+def test_classes_are_the_data_s():
+    with pytest.raises(ConfigError, match=r"the data no classes; set model.num_classes=null"):
+        Denoising(DenoisingConfig(), Spec(keys=("image",))).build(Network(num_classes=3))
+    with pytest.raises(ConfigError, match="label_dropout hides classes, and the network has none"):
+        ready(Network(), label_dropout=0.1)
