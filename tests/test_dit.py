@@ -1,7 +1,6 @@
 """DiT is diffusers' network, from its folders too: predictions, gradients, and the file that is written back."""
 
 import contextlib
-import json
 
 import pytest
 import torch
@@ -32,7 +31,7 @@ def pair(request, tmp_path_factory):
     theirs = peer(CASES[request.param])
     folder = tmp_path_factory.mktemp("peer")
     theirs.save_pretrained(folder)
-    return theirs, folder, ours_from(folder)
+    return theirs, folder, zoo.create(f"local-dir:{folder}").eval()
 
 
 def peer(options):
@@ -43,11 +42,6 @@ def peer(options):
     for block in model.transformer_blocks:  # as they are in every released file
         block.norm1.emb.load_state_dict(embedders)
     return model
-
-
-def ours_from(folder):
-    config = DiTConfig(**read_config(json.loads((folder / "config.json").read_text())))
-    return zoo.create(config, weights=folder / "diffusion_pytorch_model.safetensors").eval()
 
 
 def inputs():
@@ -109,6 +103,17 @@ def test_a_file_whose_blocks_were_told_different_things_is_refused(pair, tmp_pat
     save_file(stored, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"transformer_blocks\.2\..*embedding_table\.weight differs from .*blocks\.0"):
         zoo.create(ours.config, weights=tmp_path / "a.safetensors")
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_a_pipeline_s_folder_is_its_network(pair, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    theirs, _, ours = pair
+    vae = diffusers.AutoencoderKL(block_out_channels=(32,), latent_channels=3)
+    diffusers.DiTPipeline(theirs, vae, diffusers.DDIMScheduler()).save_pretrained(tmp_path)
+    again = zoo.create(f"local-dir:{tmp_path}").eval()
+    assert torch.equal(again(*inputs()), ours(*inputs()))
 
 
 @pytest.mark.peers
@@ -238,20 +243,26 @@ def test_positions_are_not_learnt_and_made_anew_for_another_size(tmp_path):
     assert [name for name, p in larger.named_parameters() if not p.requires_grad] == ["embed.positions"]
 
 
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        ({"image": torch.randn(2, 3, 8, 10)}, "draws 8 x 8 numbers, got 8 x 10; set image_size"),
-        ({"image": torch.randn(2, 4, 8, 8)}, "got 4 channels"),
-        ({"timestep": torch.tensor(3)}, r"timestep must be \(batch,\), got shape \(\); expand\(batch\) repeats one"),
-        ({"label": torch.zeros(2, 5)}, r"label must be \(batch,\), got shape \(2, 5\)"),
-    ],
-    ids=["size", "channels", "timestep", "label"],
-)
-def test_inputs_that_do_not_fit_are_refused(inputs, message):
+def test_a_short_run_learns_to_denoise_digits():
+    tiny = {**vars(ARCHITECTURE.tiny), "dim": 48, "num_heads": 3, "mlp_dim": 96, "learned_sigma": False}
+    given = {name: value for name, value in tiny.items() if name not in ("image_size", "in_channels", "num_classes")}
+    sections = {
+        "model": {"name": "dit", **given},
+        "data": {"name": "digits", "batch_size": 64, "normalize": "range"},
+        "optimizer": {"lr": 2e-3},
+        "trainer": {"steps": 100},
+    }
+    done = zoo.Trainer(zoo.RunConfig.of(sections), quiet=True).fit()
+    assert done.model.config.num_classes == 10
+    assert done.metrics["loss"] < 0.6  # 1 is what no prediction gives
+    assert torch.equal(done.model.embed.positions[0], sinusoids(48, 4))
+
+
+def test_an_image_of_another_size_is_refused():
     model = build(ARCHITECTURE)
+    message = "an image of 8 x 10 pixels does not fit positions for 8 x 8; set image_size, in multiples of 2"
     with pytest.raises(ValueError, match=message):
-        model(**{**model.example_inputs(2), **inputs})
+        model(torch.randn(2, 3, 8, 10), torch.zeros(2))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from zoo.architectures.mae import ARCHITECTURE, MAEOutput
 from zoo.config import ConfigError
 from zoo.nn.patches import to_patches
 from zoo.training.data import Spec
-from zoo.training.objectives import DEFAULT, Context
+from zoo.training.objectives import Context, suited
 from zoo.training.objectives.masked_reconstruction import MaskedReconstruction, MaskedReconstructionConfig
 from zoo.training.random import Rows
 
@@ -108,7 +108,8 @@ def test_a_model_that_hides_nothing_is_refused():
 
 
 def test_a_short_run_learns_where_digits_have_ink():
-    assert DEFAULT[ARCHITECTURE.task] == "masked_reconstruction"
+    assert suited(ARCHITECTURE.task, SPEC, ("image", "noise")) == "masked_reconstruction"
+    assert suited(ARCHITECTURE.task, SPEC, ("image",)) == "reconstruction"
     sections = {
         "model": {"name": "mae", **{name: value for name, value in SMALL.items() if name != "image_size"}},
         "data": {"name": "digits", "batch_size": 64},

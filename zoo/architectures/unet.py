@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_column
 from zoo.nn.image import check_image
 from zoo.registry import Architecture
 
@@ -338,13 +339,6 @@ class UNet(nn.Module):
         image = torch.randn(batch_size, self.config.in_channels, size, size)
         inputs = {"image": image, "timestep": torch.randint(TIMESTEPS, (batch_size,))}
         return inputs | ({"label": torch.randint(classes, (batch_size,))} if classes else {})
-
-
-def check_column(name: str, numbers: Tensor, batch: int) -> None:
-    """Refuse what is no tensor (batch,), by a ValueError."""
-    if not isinstance(numbers, Tensor) or tuple(numbers.shape) != (batch,):
-        got = tuple(numbers.shape) if isinstance(numbers, Tensor) else repr(numbers)
-        raise ValueError(f"{name} must be a tensor ({batch},), one number for each image, got {got}; expand it")
 
 
 LARGE: dict[str, Any] = {"image_size": 256, "channels": (128, 128, 256, 256, 512, 512), "attention_levels": (4,)}

@@ -151,6 +151,8 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
     usual = DEFAULT.get(task or "")
     if "timestep" in arguments:
         return "denoising"  # a diffusion network, though its task is a GAN's
+    if usual == "reconstruction" and "noise" in arguments:
+        return "masked_reconstruction"  # an autoencoder that hides patches by it
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
