@@ -134,7 +134,7 @@ DEFAULT = {
     "text-generation": "causal_lm",
     "fill-mask": "masked_lm",
     "text2text-generation": "seq2seq",
-    "image-feature-extraction": "reconstruction",
+    "image-to-image": "reconstruction",
     "unconditional-image-generation": "adversarial",
     "image-feature-extraction": "masked_reconstruction",
 }
@@ -152,6 +152,8 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
     usual = DEFAULT.get(task or "")
     if "timestep" in arguments:
         return None  # a diffusion network, which no objective here teaches yet
+    if usual == "reconstruction" and "noise" in arguments:
+        return "elbo"  # its latents are drawn
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
