@@ -95,7 +95,8 @@ def test_digits_are_kept_far_better_than_by_as_many_principal_components(latent_
     trainer = zoo.Trainer(config, quiet=True)
     mse = trainer.fit().metrics["mse"]
     assert mse <= error
-    train, test = (part.fetch(range(len(part)), None)["features"] for part in trainer.splits[1::2])
+    parts = trainer.splits.train, trainer.splits.test
+    train, test = (part.fetch(range(len(part)), None)["features"] for part in parts)
     mean = train.mean(0)
     components = torch.linalg.svd(train - mean, full_matrices=False).Vh[:latent_dim]
     linear = ((test - mean) @ components.T @ components + mean - test).square().mean().item()

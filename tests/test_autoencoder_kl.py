@@ -38,9 +38,8 @@ def pair(request, tmp_path_factory):
     theirs = perturbed(diffusers.AutoencoderKL(**KINDS[request.param]).eval())
     folder = tmp_path_factory.mktemp("peer")
     theirs.save_pretrained(folder)
-    config = AutoencoderKLConfig(**read_config(KINDS[request.param]))
     path = folder / "diffusion_pytorch_model.safetensors"
-    return theirs, path, zoo.create(config, weights=path).eval()
+    return theirs, path, zoo.create(f"local-dir:{folder}").eval()
 
 
 def image(height=24, width=40):

@@ -11,7 +11,6 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 import zoo
 from zoo.architectures import autoencoder, vae
-from zoo.config import ConfigError
 from zoo.training.data import Spec, Splits
 from zoo.training.data.arrays import Arrays
 from zoo.training.objectives import Context, NoOptions
@@ -213,6 +212,8 @@ def test_what_does_not_fit_is_refused_with_the_remedy(make, message):
         make()
 
 
-def test_the_objectives_say_what_they_refuse_as_config_errors():
-    with pytest.raises(ConfigError):
-        bound().networks(nn.Linear(2, 2))
+@pytest.mark.parametrize(("name", "objective"), [("autoencoder", "reconstruction"), ("vae", "elbo")])
+def test_what_is_drawn_from_a_distribution_is_trained_by_the_bound_unless_said_otherwise(name, objective):
+    sizes = {"widths": [8, 8]}
+    run = zoo.RunConfig.of({"model": {"name": name, **sizes}, "data": {"name": "digits"}, "trainer": {"steps": 1}})
+    assert zoo.Trainer(run, quiet=True).config.objective["name"] == objective

@@ -167,7 +167,7 @@ ARCHITECTURE = Architecture(
     name="autoencoder",
     model=Autoencoder,
     config=AutoencoderConfig,
-    task="image-feature-extraction",
+    task="image-to-image",
     paper="https://doi.org/10.1126/science.1127647",
     tiny=AutoencoderConfig(image_size=4, latent_dim=3, widths=(8, 6)),
     presets={

@@ -325,7 +325,7 @@ ARCHITECTURE = Architecture(
     name="autoencoder_kl",
     model=AutoencoderKL,
     config=AutoencoderKLConfig,
-    task="image-feature-extraction",
+    task="image-to-image",
     paper="https://arxiv.org/abs/2112.10752",
     tiny=AutoencoderKLConfig(latent_dim=2, widths=(4, 8), depth=1, groups=2),
     presets={

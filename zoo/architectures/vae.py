@@ -187,7 +187,7 @@ ARCHITECTURE = Architecture(
     name="vae",
     model=VAE,
     config=VAEConfig,
-    task="image-feature-extraction",
+    task="image-to-image",
     paper="https://arxiv.org/abs/1312.6114",
     tiny=VAEConfig(image_size=8, in_channels=2, latent_dim=3, widths=(4, 6), mlp_dim=10),
     presets={

@@ -134,7 +134,8 @@ DEFAULT = {
     "text-generation": "causal_lm",
     "fill-mask": "masked_lm",
     "text2text-generation": "seq2seq",
-    "image-feature-extraction": "reconstruction",
+    "image-to-image": "reconstruction",
+    "image-feature-extraction": "masked_reconstruction",
     "unconditional-image-generation": "adversarial",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
@@ -152,7 +153,7 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
     if "timestep" in arguments:
         return "denoising"  # a diffusion network, though its task is a GAN's
     if usual == "reconstruction" and "noise" in arguments:
-        return "masked_reconstruction"  # an autoencoder that hides patches by it
+        return "elbo"  # its latents are drawn
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:

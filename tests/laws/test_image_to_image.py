@@ -4,7 +4,7 @@ import torch
 
 from laws import architectures, build, differ, each, perturbed
 
-AUTOENCODERS = [record for record in architectures("image-feature-extraction") if hasattr(build(record), "decode")]
+AUTOENCODERS = [record for record in architectures("image-to-image") if hasattr(build(record), "decode")]
 each_autoencoder = each(AUTOENCODERS)
 each_variational = each([record for record in AUTOENCODERS if hasattr(build(record), "latent_shape")])
 
