@@ -243,8 +243,11 @@ def test_positions_are_not_learnt_and_made_anew_for_another_size(tmp_path):
     [
         ({"image": torch.randn(2, 3, 8, 10)}, "draws 8 x 8 numbers, got 8 x 10; set image_size"),
         ({"image": torch.randn(2, 4, 8, 8)}, "got 4 channels"),
-        ({"timestep": torch.tensor(3)}, r"timestep must be \(batch,\), got shape \(\); expand\(batch\) repeats one"),
-        ({"label": torch.zeros(2, 5)}, r"label must be \(batch,\), got shape \(2, 5\)"),
+        (
+            {"timestep": torch.tensor(3)},
+            r"timestep must be a tensor \(2,\), one number for each image, got \(\); expand it",
+        ),
+        ({"label": torch.zeros(2, 5)}, r"label must be a tensor \(2,\), one number for each image, got \(2, 5\)"),
     ],
     ids=["size", "channels", "timestep", "label"],
 )

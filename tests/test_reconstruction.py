@@ -67,7 +67,9 @@ def test_the_loss_is_the_mean_squared_error():
     assert weight == 1
 
 
-@pytest.mark.parametrize("make", [lambda spec: Reconstruction(NoOptions(), spec), bound], ids=["reconstruction", "elbo"])
+@pytest.mark.parametrize(
+    "make", [lambda spec: Reconstruction(NoOptions(), spec), bound], ids=["reconstruction", "elbo"]
+)
 def test_the_error_is_told_for_images_in_the_unit_range_however_they_were_normalised(make):
     class Wrong(nn.Module):
         """Every pixel is off by 0.1 or 0.2 of the unit range."""

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_each
 from zoo.nn.image import check_image
 from zoo.nn.patches import sinusoids, to_image
 from zoo.registry import Architecture
@@ -229,16 +230,16 @@ class DiT(nn.Module):
             (batch, out_channels, image_size, image_size).
 
         Raises:
-            ValueError: the image has another size, or timestep or label no single axis.
+            ValueError: the image has another size, or timestep or label not one number for each.
         """
         size = self.config.image_size
         check_image(self, image)
         if tuple(image.shape[-2:]) != (size, size):
             height, width = image.shape[-2:]
             raise ValueError(f"this network draws {size} x {size} numbers, got {height} x {width}; set image_size")
-        for name, value in (("timestep", timestep), ("label", label)):
-            if value is not None and value.ndim != 1:
-                raise ValueError(f"{name} must be (batch,), got shape {tuple(value.shape)}; expand(batch) repeats one")
+        check_each("timestep", timestep, image.shape[0])
+        if label is not None:
+            check_each("label", label, image.shape[0])
         x, condition = self.embed(image, timestep, label)
         for block in self.blocks:
             x = block(x, condition)

@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_each
 from zoo.nn.image import check_image
 from zoo.registry import Architecture
 
@@ -65,10 +66,10 @@ class UNetConfig:
     num_heads: int = 1
     head_dim: int | None = None
     """Width of a head, which then decides how many there are; None: `num_heads` share the channels."""
-    num_classes: int = 0
-    """0: the network is told no class."""
-    null_label: bool = False
-    """Whether there is a label more, `num_classes`, that says nothing; guidance needs it."""
+    num_classes: int | None = None
+    """None: the network is told no class."""
+    null_label: bool = True
+    """Whether there is beside classes a label more, `num_classes`, that says nothing; guidance needs it."""
     freq_shift: int = 1
     """Subtracted from the number of the timestep's frequencies where they are spread; with 1 the last is 1 / 10,000."""
     cosine_first: bool = False
@@ -85,7 +86,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not divide, and empty layers."""
-        for name in ("image_size", "in_channels", "out_channels", "depth", "num_heads", "head_dim", "norm_groups"):
+        sizes = ("image_size", "in_channels", "out_channels", "depth", "num_heads", "head_dim", "norm_groups")
+        for name in (*sizes, "num_classes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} {value} is below 1")
         if min(self.channels, default=0) < 1:
@@ -105,10 +107,6 @@ class UNetConfig:
             raise ValueError(f"the first of channels, {self.channels[0]}, is odd; half of it are sines, half cosines")
         if not 0 <= self.freq_shift < self.channels[0] // 2:
             raise ValueError(f"freq_shift {self.freq_shift} is not in [0, {self.channels[0]} / 2), half of channels[0]")
-        if self.num_classes < 0:
-            raise ValueError(f"num_classes {self.num_classes} is negative; 0 is for a network that is told no class")
-        if self.null_label and not self.num_classes:
-            raise ValueError("null_label needs classes beside it; give num_classes")
         if not self.norm_eps > 0:
             raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if not 0 <= self.dropout < 1:
@@ -253,8 +251,8 @@ class UNet(nn.Module):
         self.config = config
         first = config.channels[0]
         self.time_embed = TimeEmbed(config)
-        labels = config.num_classes + config.null_label
-        self.label_embed = nn.Embedding(labels, TIME * first) if labels else None
+        classes = config.num_classes
+        self.label_embed = nn.Embedding(classes + config.null_label, TIME * first) if classes else None
         self.stem = nn.Conv2d(config.in_channels, first, 3, padding=1)
         self.stages = nn.ModuleList(stages(config))
         self.norm = nn.GroupNorm(config.norm_groups, first, eps=config.norm_eps)
@@ -300,7 +298,7 @@ class UNet(nn.Module):
     def embed_time(self, image: Tensor, timestep: Tensor, label: Tensor | None) -> Tensor:
         """The timestep and the label as one vector, (batch, time), for these images; see `forward`."""
         batch = image.shape[0]
-        check_column("timestep", timestep, batch)
+        check_each("timestep", timestep, batch)
         time = self.time_embed(timestep)
         if self.label_embed is None:
             if label is not None:
@@ -309,8 +307,8 @@ class UNet(nn.Module):
         if label is None and not self.config.null_label:
             raise ValueError("this network needs a label for each image, for it has none that says nothing; give label")
         if label is None:
-            label = torch.full((batch,), self.config.num_classes, device=image.device)
-        check_column("label", label, batch)
+            return time + self.label_embed.weight[-1]
+        check_each("label", label, batch)
         if label.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"label must be an int64 tensor, got {label.dtype}; label.long() converts it")
         return time + self.label_embed(label)
@@ -337,21 +335,14 @@ class UNet(nn.Module):
         size, classes = self.config.image_size, self.config.num_classes
         image = torch.randn(batch_size, self.config.in_channels, size, size)
         inputs = {"image": image, "timestep": torch.randint(TIMESTEPS, (batch_size,))}
-        return inputs | ({"label": torch.randint(classes, (batch_size,))} if classes else {})
-
-
-def check_column(name: str, numbers: Tensor, batch: int) -> None:
-    """Refuse what is no tensor (batch,), by a ValueError."""
-    if not isinstance(numbers, Tensor) or tuple(numbers.shape) != (batch,):
-        got = tuple(numbers.shape) if isinstance(numbers, Tensor) else repr(numbers)
-        raise ValueError(f"{name} must be a tensor ({batch},), one number for each image, got {got}; expand it")
+        return inputs if classes is None else inputs | {"label": torch.randint(classes, (batch_size,))}
 
 
 LARGE: dict[str, Any] = {"image_size": 256, "channels": (128, 128, 256, 256, 512, 512), "attention_levels": (4,)}
 """DDPM's network for images of 256 pixels; appendix B."""
 adm = partial(
     UNetConfig, out_channels=6, num_classes=1000, scale_shift=True, resample="block", freq_shift=0, cosine_first=True,
-    norm_eps=1e-5,
+    norm_eps=1e-5, null_label=False,
 )  # fmt: skip
 """ADM's networks for classes of ImageNet, with learnt variances; section 3 of Dhariwal and Nichol."""
 
@@ -361,12 +352,10 @@ ARCHITECTURE = Architecture(
     config=UNetConfig,
     task="unconditional-image-generation",
     paper="https://arxiv.org/abs/2006.11239",
-    tiny=UNetConfig(
-        image_size=8, in_channels=1, channels=(8, 16), depth=1, num_classes=3, null_label=True, norm_groups=4
-    ),
+    tiny=UNetConfig(image_size=8, in_channels=1, channels=(8, 16), depth=1, num_classes=3, norm_groups=4),
     presets={
         "ddpm_cifar10_32": UNetConfig(),
-        "ddpm_class_32": UNetConfig(num_classes=10, null_label=True),
+        "ddpm_class_32": UNetConfig(num_classes=10),
         "ddpm_celebahq_256": UNetConfig(**LARGE),
         "ddpm_church_256": UNetConfig(**LARGE),
         "ddpm_bedroom_256": UNetConfig(**LARGE),

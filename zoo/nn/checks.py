@@ -1,4 +1,5 @@
-"""What all models that read tokens ask of them, and of the memory that they are given back.
+"""What all models that read tokens ask of them, and of the memory that they are given back; and what diffusion
+networks ask of the numbers beside their images.
 
 No value is looked at: on a GPU that would wait for it, and a compiled model could not.
 """
@@ -25,6 +26,22 @@ def check_tokens(tokens: Tensor, name: str = "tokens") -> None:
         raise ValueError(f"{name} must be an int64 tensor, got {kind}; torch.as_tensor and .long() make one of numbers")
     if tokens.ndim != 2 or tokens.shape[1] == 0:
         raise ValueError(f"{name} must be (batch, seq) with seq at least 1, got shape {tuple(tokens.shape)}")
+
+
+def check_each(name: str, numbers: Tensor, batch: int) -> None:
+    """Refuse what does not give each image a number of its own, which PyTorch might broadcast.
+
+    Args:
+        name: what it is called.
+        numbers: (batch,), such as timesteps or labels.
+        batch: how many images there are.
+
+    Raises:
+        ValueError: it is no tensor of this shape.
+    """
+    if not isinstance(numbers, Tensor) or tuple(numbers.shape) != (batch,):
+        got = tuple(numbers.shape) if isinstance(numbers, Tensor) else repr(numbers)
+        raise ValueError(f"{name} must be a tensor ({batch},), one number for each image, got {got}; expand it")
 
 
 def check_state(state: Sequence[Any], depth: int, *shapes: tuple[int, ...]) -> None:

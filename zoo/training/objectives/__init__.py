@@ -151,7 +151,7 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
     """
     usual = DEFAULT.get(task or "")
     if "timestep" in arguments:
-        return None  # a diffusion network, which no objective here teaches yet
+        return "denoising"
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:
