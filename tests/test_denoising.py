@@ -132,7 +132,7 @@ def test_options_that_mean_nothing_are_refused(options, message):
 
 
 def test_classes_are_the_data_s():
-    with pytest.raises(ConfigError, match=r"the data no classes; set model.num_classes=null"):
+    with pytest.raises(ConfigError, match=r"the data no classes; set model.num_classes=0"):
         Denoising(DenoisingConfig(), Spec(keys=("image",))).build(Network(num_classes=3))
     with pytest.raises(ConfigError, match="label_dropout hides classes, and the network has none"):
         ready(Network(), label_dropout=0.1)

@@ -136,7 +136,6 @@ DEFAULT = {
     "text2text-generation": "seq2seq",
     "image-feature-extraction": "reconstruction",
     "unconditional-image-generation": "adversarial",
-    "image-feature-extraction": "masked_reconstruction",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
@@ -151,7 +150,7 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
     """
     usual = DEFAULT.get(task or "")
     if "timestep" in arguments:
-        return "denoising"
+        return "denoising"  # a diffusion network, though its task is a GAN's
     if spec.out_features is not None:
         return "forecasting"
     if "pair_tokens" in spec.keys:

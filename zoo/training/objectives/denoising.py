@@ -81,14 +81,17 @@ class Denoising(Objective):
         Raises:
             ConfigError: labels are asked for or hidden where there are none.
         """
-        self.num_classes = getattr(getattr(model, "config", None), "num_classes", None)
+        config = getattr(model, "config", None)
+        self.num_classes = getattr(config, "num_classes", None) or None
         if self.num_classes is not None and self.spec.num_classes is None:
             raise ConfigError(
                 f"{type(model).__name__} has num_classes {self.num_classes}, and the data no classes; "
-                "set model.num_classes=null"
+                "set model.num_classes=0"
             )
         if self.num_classes is None and self.options.label_dropout:
             raise ConfigError("objective.label_dropout hides classes, and the network has none; set model.num_classes")
+        if self.options.label_dropout and not getattr(config, "null_label", True):
+            raise ConfigError("objective.label_dropout needs a label that says nothing; set model.null_label=true")
         return {}
 
     def facts(self) -> dict[str, Any]:
