@@ -137,7 +137,7 @@ def test_a_preset_has_the_tensors_of_the_peer_s_network(preset):
             block_out_channels=config.channels, down_block_types=down, layers_per_block=config.depth,
             up_block_types=up, out_channels=config.out_channels or 3, attention_head_dim=config.head_dim,
             downsample_type=kind, upsample_type=kind, resnet_time_scale_shift=adaptive, attn_norm_num_groups=groups,
-            num_class_embeds=config.num_classes and config.num_classes + config.null_label,
+            num_class_embeds=config.num_classes + config.null_label if config.num_classes else None,
         )  # fmt: skip
         ours = ARCHITECTURE.model(config)
     expected = {name: tensor.shape for name, tensor in theirs.state_dict().items()}
@@ -254,7 +254,7 @@ def test_dropout_stands_before_the_second_convolution():
         ({"out_channels": 0}, "out_channels 0 is below 1"),
         ({"freq_shift": 64}, r"freq_shift 64 is not in \[0, 128 / 2\)"),
         ({"channels": (3,), "norm_groups": 1, "attention_levels": ()}, "the first of channels, 3, is odd"),
-        ({"num_classes": 0}, "num_classes 0 is below 1"),
+        ({"num_classes": -1}, "num_classes -1 is negative"),
         ({"norm_eps": 0.0}, "norm_eps 0.0 is not positive"),
         ({"dropout": 1.0}, r"dropout 1.0 is not in \[0, 1\)"),
     ],

@@ -66,8 +66,8 @@ class UNetConfig:
     num_heads: int = 1
     head_dim: int | None = None
     """Width of a head, which then decides how many there are; None: `num_heads` share the channels."""
-    num_classes: int | None = None
-    """None: the network is told no class."""
+    num_classes: int = 0
+    """0: the network is told no class."""
     null_label: bool = True
     """Whether there is beside classes a label more, `num_classes`, that says nothing; guidance needs it."""
     freq_shift: int = 1
@@ -86,8 +86,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not divide, and empty layers."""
-        sizes = ("image_size", "in_channels", "out_channels", "depth", "num_heads", "head_dim", "norm_groups")
-        for name in (*sizes, "num_classes"):
+        for name in ("image_size", "in_channels", "out_channels", "depth", "num_heads", "head_dim", "norm_groups"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} {value} is below 1")
         if min(self.channels, default=0) < 1:
@@ -107,6 +106,8 @@ class UNetConfig:
             raise ValueError(f"the first of channels, {self.channels[0]}, is odd; half of it are sines, half cosines")
         if not 0 <= self.freq_shift < self.channels[0] // 2:
             raise ValueError(f"freq_shift {self.freq_shift} is not in [0, {self.channels[0]} / 2), half of channels[0]")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes {self.num_classes} is negative; 0 is for a network that is told no class")
         if not self.norm_eps > 0:
             raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if not 0 <= self.dropout < 1:
@@ -335,7 +336,7 @@ class UNet(nn.Module):
         size, classes = self.config.image_size, self.config.num_classes
         image = torch.randn(batch_size, self.config.in_channels, size, size)
         inputs = {"image": image, "timestep": torch.randint(TIMESTEPS, (batch_size,))}
-        return inputs if classes is None else inputs | {"label": torch.randint(classes, (batch_size,))}
+        return inputs | ({"label": torch.randint(classes, (batch_size,))} if classes else {})
 
 
 LARGE: dict[str, Any] = {"image_size": 256, "channels": (128, 128, 256, 256, 512, 512), "attention_levels": (4,)}
