@@ -29,7 +29,7 @@ CPU = World(0, 1, torch.device("cpu"))
 def test_networks_of_one_task_are_told_apart_by_what_they_take():
     images = Spec(keys=("image",), in_channels=1, image_size=8)
     assert suited("unconditional-image-generation", images, ("z", "label")) == "adversarial"
-    assert suited("unconditional-image-generation", images, ("image", "timestep", "label")) is None
+    assert suited("unconditional-image-generation", images, ("image", "timestep", "label")) == "denoising"
 
 
 class Given(nn.Module):

@@ -137,7 +137,7 @@ def test_a_preset_has_the_tensors_of_the_peer_s_network(preset):
             block_out_channels=config.channels, down_block_types=down, layers_per_block=config.depth,
             up_block_types=up, out_channels=config.out_channels or 3, attention_head_dim=config.head_dim,
             downsample_type=kind, upsample_type=kind, resnet_time_scale_shift=adaptive, attn_norm_num_groups=groups,
-            num_class_embeds=config.num_classes + config.null_label or None,
+            num_class_embeds=config.num_classes + config.null_label if config.num_classes else None,
         )  # fmt: skip
         ours = ARCHITECTURE.model(config)
     expected = {name: tensor.shape for name, tensor in theirs.state_dict().items()}
@@ -207,7 +207,7 @@ def test_no_label_is_the_one_that_says_nothing():
 
 
 def test_a_network_without_that_label_needs_one_and_one_without_classes_takes_none():
-    told = build(ARCHITECTURE, UNetConfig(image_size=8, channels=(32, 32), num_classes=2))
+    told = build(ARCHITECTURE, UNetConfig(image_size=8, channels=(32, 32), num_classes=2, null_label=False))
     untold = build(ARCHITECTURE, UNetConfig(image_size=8, channels=(32, 32)))
     inputs = {"image": torch.randn(2, 3, 8, 8), "timestep": torch.tensor([3, 4])}
     with pytest.raises(ValueError, match="needs a label for each image"):
@@ -216,6 +216,13 @@ def test_a_network_without_that_label_needs_one_and_one_without_classes_takes_no
         untold(**inputs, label=torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"label must be an int64 tensor, got torch\.float32"):
         told(**inputs, label=torch.tensor([0.0, 1.0]))
+
+
+def test_an_image_that_cannot_be_halved_is_refused():
+    model = build(ARCHITECTURE, UNetConfig(image_size=16, channels=(32, 32, 32)))
+    for size in ((16, 14), (10, 16)):
+        with pytest.raises(ValueError, match=rf"{size[0]} x {size[1]} pixels cannot be halved; .* multiples of 4"):
+            model(torch.randn(1, 3, *size), torch.tensor([3]))
 
 
 def test_dropout_stands_before_the_second_convolution():
@@ -248,7 +255,6 @@ def test_dropout_stands_before_the_second_convolution():
         ({"freq_shift": 64}, r"freq_shift 64 is not in \[0, 128 / 2\)"),
         ({"channels": (3,), "norm_groups": 1, "attention_levels": ()}, "the first of channels, 3, is odd"),
         ({"num_classes": -1}, "num_classes -1 is negative"),
-        ({"null_label": True}, "null_label needs classes beside it"),
         ({"norm_eps": 0.0}, "norm_eps 0.0 is not positive"),
         ({"dropout": 1.0}, r"dropout 1.0 is not in \[0, 1\)"),
     ],

@@ -68,8 +68,8 @@ class UNetConfig:
     """Width of a head, which then decides how many there are; None: `num_heads` share the channels."""
     num_classes: int = 0
     """0: the network is told no class."""
-    null_label: bool = False
-    """Whether there is a label more, `num_classes`, that says nothing; guidance needs it."""
+    null_label: bool = True
+    """Whether there is beside classes a label more, `num_classes`, that says nothing; guidance needs it."""
     freq_shift: int = 1
     """Subtracted from the number of the timestep's frequencies where they are spread; with 1 the last is 1 / 10,000."""
     cosine_first: bool = False
@@ -108,8 +108,6 @@ class UNetConfig:
             raise ValueError(f"freq_shift {self.freq_shift} is not in [0, {self.channels[0]} / 2), half of channels[0]")
         if self.num_classes < 0:
             raise ValueError(f"num_classes {self.num_classes} is negative; 0 is for a network that is told no class")
-        if self.null_label and not self.num_classes:
-            raise ValueError("null_label needs classes beside it; give num_classes")
         if not self.norm_eps > 0:
             raise ValueError(f"norm_eps {self.norm_eps} is not positive")
         if not 0 <= self.dropout < 1:
@@ -254,8 +252,8 @@ class UNet(nn.Module):
         self.config = config
         first = config.channels[0]
         self.time_embed = TimeEmbed(config)
-        labels = config.num_classes + config.null_label
-        self.label_embed = nn.Embedding(labels, TIME * first) if labels else None
+        classes = config.num_classes
+        self.label_embed = nn.Embedding(classes + config.null_label, TIME * first) if classes else None
         self.stem = nn.Conv2d(config.in_channels, first, 3, padding=1)
         self.stages = nn.ModuleList(stages(config))
         self.norm = nn.GroupNorm(config.norm_groups, first, eps=config.norm_eps)
@@ -310,7 +308,7 @@ class UNet(nn.Module):
         if label is None and not self.config.null_label:
             raise ValueError("this network needs a label for each image, for it has none that says nothing; give label")
         if label is None:
-            label = torch.full((batch,), self.config.num_classes, device=image.device)
+            return time + self.label_embed.weight[-1]
         check_column("label", label, batch)
         if label.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"label must be an int64 tensor, got {label.dtype}; label.long() converts it")
@@ -345,7 +343,7 @@ LARGE: dict[str, Any] = {"image_size": 256, "channels": (128, 128, 256, 256, 512
 """DDPM's network for images of 256 pixels; appendix B."""
 adm = partial(
     UNetConfig, out_channels=6, num_classes=1000, scale_shift=True, resample="block", freq_shift=0, cosine_first=True,
-    norm_eps=1e-5,
+    norm_eps=1e-5, null_label=False,
 )  # fmt: skip
 """ADM's networks for classes of ImageNet, with learnt variances; section 3 of Dhariwal and Nichol."""
 
@@ -355,12 +353,10 @@ ARCHITECTURE = Architecture(
     config=UNetConfig,
     task="unconditional-image-generation",
     paper="https://arxiv.org/abs/2006.11239",
-    tiny=UNetConfig(
-        image_size=8, in_channels=1, channels=(8, 16), depth=1, num_classes=3, null_label=True, norm_groups=4
-    ),
+    tiny=UNetConfig(image_size=8, in_channels=1, channels=(8, 16), depth=1, num_classes=3, norm_groups=4),
     presets={
         "ddpm_cifar10_32": UNetConfig(),
-        "ddpm_class_32": UNetConfig(num_classes=10, null_label=True),
+        "ddpm_class_32": UNetConfig(num_classes=10),
         "ddpm_celebahq_256": UNetConfig(**LARGE),
         "ddpm_church_256": UNetConfig(**LARGE),
         "ddpm_bedroom_256": UNetConfig(**LARGE),

@@ -117,6 +117,7 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
         "out_channels": None if out_channels == fields["in_channels"] else out_channels,
         "attention_levels": attention,
         "num_classes": 0 if classes is None else classes,
+        "null_label": classes is None,  # theirs cannot say what a label means
         "scale_shift": shifts,
         "resample": resample,
         "downsample_padding": padding,
