@@ -1,14 +1,12 @@
 """Text out of encoder-decoders, on the command line and in Python: what belongs to a prompt, without the prompt."""
 
 import json
-import sysconfig
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import processors
+from toy_tokenizer import learnt
 from toys import Points
 
 import zoo
@@ -87,14 +85,7 @@ def test_what_belongs_to_a_prompt_is_drawn_where_a_temperature_is_given(dictiona
 def folder(tmp_path_factory):
     """What transformers saves of a small T5 and its tokenizer, which ends each text with its stop token."""
     path = tmp_path_factory.mktemp("t5")
-    made = Library(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<pad>", "</s>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    made.train([str(Path(sysconfig.get_path("stdlib")) / "argparse.py")], trainer)
+    made = learnt("<pad>", "</s>")
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     torch.manual_seed(0)
     config = transformers.T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from hub_server import COMMIT, serving
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from toy_tokenizer import learnt
 from toy_zoo import same_state
 
 import zoo
@@ -43,15 +43,7 @@ def theirs(tmp_path_factory):
     whole = (folder / "model.safetensors").read_bytes()
     model.save_pretrained(folder, max_shard_size="20KB")  # which deletes the whole one
     (folder / "model.safetensors").write_bytes(whole)
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False, initial_alphabet=alphabet
-    )
-    library.train([str(Path(sysconfig.get_path("stdlib")) / "argparse.py")], trainer)
-    library.save(str(folder / "tokenizer.json"))
+    learnt("<|endoftext|>").save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 64}')
     return model, folder
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, processors
+from toy_tokenizer import learnt
 
 import zoo
 from zoo import tokenizer as public
@@ -26,15 +27,7 @@ TEXTS = ["def f(x):\n    return x", "größer ≥ 🦓 zebra", "", "  two  space
 @pytest.fixture(scope="module")
 def library():
     """A byte-level BPE of 400 tokens, learnt from a file of the standard library."""
-    made = Library(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<end>", "<pad>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    made.train([str(Path(sysconfig.get_path("stdlib")) / "argparse.py")], trainer)
-    return made
+    return learnt("<end>", "<pad>")
 
 
 @pytest.fixture(scope="module")

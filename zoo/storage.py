@@ -214,3 +214,8 @@ def as_disk_error(error: Exception, path: Path) -> OSError:
     text = str(error)
     code = errno.ENOSPC if "No space left" in text or "os error 28" in text else errno.EIO
     return OSError(code, os.strerror(code), str(path))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether training wrote this folder."""
+    return (folder / "config.yaml").is_file()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.output import note
+from zoo.storage import is_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,11 +39,6 @@ def create_name(model: str) -> str:
     from zoo.weights import model_folder
 
     return f"local-dir:{model}" if is_run(folder) or model_folder(folder) else model
-
-
-def is_run(folder: Path) -> bool:
-    """Whether `zoo train` wrote this folder."""
-    return (folder / "config.yaml").is_file()
 
 
 def weights_name(model: str) -> str:

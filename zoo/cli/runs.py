@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.arguments import Json, is_run
+from zoo.cli.arguments import Json
 from zoo.cli.errors import existing
 from zoo.cli.output import note, print_json, print_table
-from zoo.storage import DamagedFile, check_file, check_folder
+from zoo.storage import DamagedFile, check_file, check_folder, is_run
 
 
 def list_runs(

@@ -15,11 +15,11 @@ from zoo.cli.arguments import (
     Model,
     Overrides,
     create_name,
-    is_run,
     say_if_random,
     weights_name,
 )
 from zoo.cli.output import heading, note, print_json, print_table
+from zoo.storage import is_run
 
 if TYPE_CHECKING:
     from zoo.training.run import RunConfig

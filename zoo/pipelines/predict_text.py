@@ -9,7 +9,7 @@ from torch import nn
 from zoo.pipelines.inputs import Inputs
 from zoo.preprocess import preprocessing
 from zoo.tokenizer import batch, tokenizer
-from zoo.training.data.labelled_text import read_rows, text_column
+from zoo.training.data.labelled_text import read_lines, read_rows, text_column
 from zoo.weights import provenance_of
 
 ROWS, LINES = (".csv", ".tsv", ".jsonl"), ".txt"
@@ -53,10 +53,7 @@ def texts_of(path: Path) -> list[str]:
     """
     suffix = path.suffix.lower()
     if suffix == LINES:
-        try:
-            texts = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
+        texts = [line for line in read_lines(path) if line.strip()]
     elif suffix in ROWS:
         rows = read_rows(str(path))
         names = list(rows[0][1]) if rows else [COLUMN]

@@ -16,6 +16,7 @@ from zoo.report.page import Html, Section
 from zoo.report.run import SPLITS, write_page
 from zoo.report.sections import Part
 from zoo.report.words import duration, measured, named
+from zoo.storage import is_run
 
 PLOT = 4.2
 """Inches from left to right."""
@@ -77,9 +78,9 @@ def compare_page(folders: Sequence[str | Path], out: str | Path = "comparison.ht
 def _check(paths: Sequence[Path], out: Path) -> None:
     if out.suffix != ".html":
         raise ValueError(f"{out}: a page's name ends in .html, such as {out.stem or 'comparison'}.html")
-    if out.name == "report.html" and _is_run(out.parent):
+    if out.name == "report.html" and is_run(out.parent):
         raise ValueError(f"{out} is that run's own page; give the comparison another name")
-    if _is_run(out.with_suffix("")):
+    if is_run(out.with_suffix("")):
         raise ValueError(f"{out}: its plots would go into {out.with_suffix('')}, which is a run; give another name")
     seen: dict[Path, Path] = {}
     for path in paths:
@@ -87,10 +88,6 @@ def _check(paths: Sequence[Path], out: Path) -> None:
         if first is not path:
             also = "" if str(first) == str(path) else f", also as {first}"
             raise ValueError(f"{path}: this run is given twice{also}; give each run once")
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
 
 
 def _entry(path: Path, name: str, look: Look) -> Entry:

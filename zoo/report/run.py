@@ -55,7 +55,7 @@ def write_page(
     eyebrow: str = "zoo · a run",
     name: str = "report",
 ) -> Path:
-    """Write one page, `report.html` or another name's, into a folder, and the PNGs of its parts below `report/`."""
+    """Write one page, `report.html` or another name's, into a folder, and the PNGs of its parts below that name."""
     footer = f"Written by zoo {__version__} with torch {torch.__version__} and Python {platform.python_version()}."
     text = page.page(title, eyebrow, top, [section for part in parts for section in part.sections], footer)
     (folder / name).mkdir(parents=True, exist_ok=True)

@@ -163,13 +163,22 @@ def read_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
     return [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 
 
-def _json_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
-    rows: list[tuple[int, Mapping[str, Any]]] = []
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file, blank ones too.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no text in UTF-8.
+    """
     try:
-        text = Path(path).read_text("utf-8-sig")
+        return Path(path).read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
-    for line, written in enumerate(text.split("\n"), start=1):
+
+
+def _json_rows(path: str) -> list[tuple[int, Mapping[str, Any]]]:
+    rows: list[tuple[int, Mapping[str, Any]]] = []
+    for line, written in enumerate(read_lines(path), start=1):
         if written.strip():
             try:
                 row = json.loads(written)
