@@ -152,14 +152,18 @@ def test_steps_are_as_many_as_the_schedule_has():
         linear().timesteps(1001)
 
 
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+BETAS = {
+    "linear": {"beta_schedule": "linear"},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 8.5e-4, "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("name", BETAS)
 def test_levels_are_the_peer_s(name):
     diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(beta_schedule=BETAS[name]).alphas_cumprod
+    theirs = diffusers.DDPMScheduler(**BETAS[name]).alphas_cumprod
     assert torch.allclose(SCHEDULES[name]().alpha_bar.float(), theirs, rtol=1e-4)
 
 

@@ -91,7 +91,7 @@ def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale
 class DiffusionConfig:
     """A `Diffusion` in words, as weights remember it."""
 
-    schedule: Literal["linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
     """How the noise grows; `zoo.diffusion.schedules`."""
     schedule_options: Mapping[str, float] = field(default_factory=dict)
     """The schedule's own, where they are not the usual ones."""
