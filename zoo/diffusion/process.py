@@ -104,7 +104,7 @@ class DiffusionConfig:
 
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
     """How the noise grows; `zoo.diffusion.schedules`."""
-    schedule_options: Mapping[str, float] = field(default_factory=dict)
+    schedule_options: Mapping[str, int | float] = field(default_factory=dict)
     """The schedule's own, where they are not the usual ones."""
     prediction: Literal["noise", "x0", "v", "velocity", "edm"] = "noise"
     """What the network predicts; `zoo.diffusion.predictions`."""
