@@ -228,6 +228,19 @@ def step_with(scheduler, output, timestep, x, noise):
         module.randn_tensor = kept
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid", "flow"])
+def test_heun_s_first_step_is_not_lost_where_there_is_next_to_no_image(schedule):
+    """A network that errs a little: over the width of cosine's first step in sigma / alpha it would be all there is."""
+    process, image, error = diffusion(schedule), normal(3).clamp(-0.9, 0.9), 0.02 * normal(4)
+
+    def errs(x, timestep):
+        alpha, sigma = (level.view(-1, 1, 1, 1) for level in process.schedule.level(timestep))
+        return (x - alpha * image) / sigma + error
+
+    *_, found = SAMPLERS["heun"](process, errs, normal(0), process.schedule.timesteps(10), clip=1.0)
+    assert (found - image).abs().max() < 0.1
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_flow_s_steps_are_the_peer_s(shift):

@@ -88,8 +88,7 @@ def sample(
     built = zoo.create(name)
     first = vae or _beside(name) if draws_latents(built) else vae
     classes = classes_of(built, count, label)
-    columns = len(set(classes or ()))
-    columns = columns if 1 < columns <= min(WIDEST, count) else None
+    columns = _columns(count, len(set(classes or ())))
     frames: list[Any] = []
 
     def keep(images: "Tensor") -> None:
@@ -107,13 +106,20 @@ def sample(
         replace_file(gif, animation(frames))
     facts: dict[str, Any] = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
     facts |= {} if gif is None else {"gif": str(gif), "frames": len(frames)}
-    facts |= {} if classes is None else {"classes": classes}
+    facts |= {} if classes is None else {"classes": list(dict.fromkeys(classes))}
     if as_json:
         print_json(facts)
     else:
         rows = [("images", f"{count} of {' x '.join(map(str, images.shape[1:]))}"), ("picture", out)]
         print_table(["", ""], [*rows, *([("gif", gif)] if gif else [])])
     say_if_random(model, built)
+
+
+def _columns(count: int, classes: int) -> int | None:
+    """Of the picture, so that each class has columns of its own; None where it has no or too many classes."""
+    if not 1 < classes <= min(WIDEST, count):
+        return None
+    return classes * max(1, round(count**0.5 / classes))
 
 
 def _check_names(out: Path, gif: Path | None) -> None:

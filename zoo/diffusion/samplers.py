@@ -13,6 +13,8 @@ from torch import Tensor
 
 from zoo.diffusion.process import Diffusion, Estimate, Network
 
+FAINTEST = 1000
+"""Times as much noise as image, above which y = x / alpha tells nothing of the image; `linear` begins with 157."""
 Draw = Callable[[int], Tensor]
 """The number of a step -> noise, (batch, ...), standard normal."""
 
@@ -89,15 +91,15 @@ def heun(
 ) -> Iterator[Tensor]:
     """The mean of the slopes at both ends of a step, two questions each: Karras et al., 2022, algorithm 1.
 
-    Where alpha begins at 0, as for `flow`, there is no y, and the slopes are x's own.
+    Where there is next to no image in x, as at the first step of `flow` and `cosine`, the slopes are x's own, for over
+    the width of such a step in s the network's error would be all that there is to see.
     """
-    from_nothing = float(diffusion.schedule.level(timesteps[:1])[0]) == 0
     for step, (timestep, (alpha, sigma), (alpha_next, sigma_next)) in enumerate(_steps(diffusion, timesteps)):
         image, noise, _ = _estimate(diffusion, network, x, timestep, clip)
         reached = alpha_next * image + sigma_next * noise
         if sigma_next > 0:
             image_there, noise_there, _ = _estimate(diffusion, network, reached, timesteps[step + 1], clip)
-            if from_nothing:
+            if sigma > FAINTEST * alpha:
                 slopes = (alpha_next - alpha) * (image + image_there) + (sigma_next - sigma) * (noise + noise_there)
                 reached = x + slopes / 2
             else:
