@@ -237,8 +237,8 @@ def test_heun_s_first_step_is_not_lost_where_there_is_next_to_no_image(schedule)
         alpha, sigma = (level.view(-1, 1, 1, 1) for level in process.schedule.level(timestep))
         return (x - alpha * image) / sigma + error
 
-    *_, found = SAMPLERS["heun"](process, errs, normal(0), process.schedule.timesteps(10), clip=1.0)
-    assert (found - image).abs().max() < 0.1
+    for x in SAMPLERS["heun"](process, errs, normal(0), process.schedule.timesteps(10), clip=1.0):
+        assert x.abs().max() < 6
 
 
 @pytest.mark.peers
