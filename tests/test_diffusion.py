@@ -312,7 +312,7 @@ def test_guidance_leaves_the_variance_as_it_is():
 def test_drawing_begins_with_the_schedule_s_noise_and_shows_every_step(schedule, prediction):
     process = diffusion(schedule, prediction)
     steps = process.schedule.timesteps(4)
-    start = normal(0) * process.schedule.level(steps[0])[1]
+    start = normal(0) * process.schedule.level(steps[0])[1].clamp(min=1)
     expected = list(ddim(process, network, start, steps, clip=1.0))
     seen = list(draw(process, network, normal(0), sampler="ddim", steps=4))
     assert len(seen) == 4

@@ -24,7 +24,7 @@ def draw(
         diffusion: what the network was trained on.
         network: what knows its classes already, if it has some, such as `guided` makes; with twice the channels of
             images, the second half of its answer says the variance, which `ddpm` uses.
-        noise: (batch, channels, ...), standard normal.
+        noise: (batch, channels, ...), standard normal; x begins with it, or where sigma is above 1, with as many times.
         sampler: a name in `SAMPLERS`.
         steps: how many; heun asks the network twice in each.
         clip: no number of an image is larger, and none smaller than its negative; None where images are not bounded,
@@ -43,5 +43,5 @@ def draw(
         raise ValueError("sampler ddpm adds noise in every step; give draw_noise, or choose ddim")
     anew = {"draw": draw_noise} if sampler == "ddpm" else {}
     timesteps = diffusion.schedule.timesteps(steps)
-    start = noise * diffusion.schedule.level(timesteps[:1])[1].to(noise)
+    start = noise * diffusion.schedule.level(timesteps[:1])[1].clamp(min=1).to(noise)
     yield from SAMPLERS[sampler](diffusion, network, start, timesteps.to(noise.device), clip=clip, **anew)
