@@ -123,13 +123,14 @@ def classes_of(model: nn.Module, count: int, label: Label | None = None) -> list
         ValueError: there is no such class, or the model is told none and `label` asks for one.
     """
     classes = getattr(getattr(model, "config", None), "num_classes", None) or 0
+    asked = [label] if isinstance(label, int | str) else label
     if kind_of(model) == "vae" or not classes:
-        if label is not None:
-            raise ValueError(f"label {label}: {type(model).__name__} is not told what to draw; leave it out")
+        if asked is not None:
+            named = ", ".join(map(str, asked))
+            raise ValueError(f"label {named}: {type(model).__name__} is not told what to draw; leave it out")
         return None
     names = provenance_of(model).labels
-    one = isinstance(label, int | str)
-    wanted = range(classes) if label is None else [_class(each, names, classes) for each in ([label] if one else label)]
+    wanted = range(classes) if asked is None else [_class(each, names, classes) for each in asked]
     if not wanted:
         raise ValueError("label is empty; give one class at least, or leave it out for all")
     return [wanted[index % len(wanted)] for index in range(count)]
