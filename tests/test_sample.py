@@ -144,6 +144,15 @@ def test_images_lie_in_0_to_1_in_the_units_of_the_weights_and_the_mode_stays(nam
     assert not model.training
 
 
+@each_model
+def test_a_model_in_half_precision_draws_nearly_the_same(name):
+    model = MODELS[name]()
+    whole = sample(model, 3)
+    half = sample(model.bfloat16(), 3)
+    assert half.dtype == torch.float32
+    assert (half - whole).abs().max() < 0.02
+
+
 def test_a_vae_s_latents_are_standard_normal():
     draws = sample(known(Autoencoder(), mean=[0.0, 0.0], std=[0.1, 0.1], value_range=[-1.0, 1.0]), 400)
     z = (2 * draws[:, :, ::2, ::2] - 1) / 0.1

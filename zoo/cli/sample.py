@@ -130,11 +130,13 @@ def _check_names(out: Path, gif: Path | None) -> None:
 
 
 def _beside(name: str) -> str | None:
-    """The first stage in the folder of a pipeline, where one lies there."""
+    """The first stage of the pipeline in whose folder a network lies, where it has one."""
     from zoo.factory import LOCAL
 
-    folder = Path(name.removeprefix(LOCAL)) / "vae"
-    return f"{LOCAL}{folder}" if name.startswith(LOCAL) and (folder / "config.json").is_file() else None
+    folder = Path(name.removeprefix(LOCAL))
+    places = [place / "vae" for place in (folder, folder.parent) if (place / "model_index.json").is_file()]
+    found = next((place for place in places if (place / "config.json").is_file()), None)
+    return f"{LOCAL}{found}" if found and name.startswith(LOCAL) else None
 
 
 class _Bar:

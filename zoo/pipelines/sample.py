@@ -82,6 +82,7 @@ def sample(  # noqa: PLR0913 - what can be asked of any of three kinds
         if kind == "diffusion":
             return _denoised(model, rows, asked, vae, watch, steps=steps, sampler=sampler, guidance=guidance)
         z = rows.normal("z", _latent_shape(model) if kind == "vae" else _example(model, "z"))
+        z = z.to(next(model.parameters()).dtype)
         make: Any = partial(_decoded, model) if kind == "vae" else partial(_generated, model)
         images: list[Tensor] = []
         for part in _parts(count, 1):
