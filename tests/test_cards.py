@@ -8,24 +8,28 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import zoo
+import zoo.preprocess
 from zoo.config import read_yaml
+from zoo.convert import published_diffusion as generative
 from zoo.convert.published import HIDDEN_NORMALISATION, published
 from zoo.convert.published_diffusion import published_diffusion
 from zoo.convert.published_text import PICKLED, REPOSITORIES, published_text
+from zoo.diffusion import DiffusionConfig
 from zoo.registry import ARCHITECTURES, resolve
 from zoo.weights.cards import CARDS, cards, labels
 
 pytestmark = pytest.mark.peers
 
+GENERATIVE = ("unet", "autoencoder_kl", "mae")
 TEXT = ("gpt2", "bert", "llama", "t5", "mamba", "mamba2")
 EVERY = [card for record in ARCHITECTURES.records().values() for card in cards(record)]
 PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
 
 
 def different():
-    """One card of torchvision and timm for each way of preparing images; diffusers' networks are shown only noise."""
+    """One card of torchvision and timm for each way of preparing images."""
     found = {}
-    for card in (card for card in PUBLISHED if card.preprocessing and not card.preset.startswith("ddpm")):
+    for card in (card for card in PUBLISHED if str(card.source.get("repo", "timm/")).startswith("timm/")):
         library = "torchvision" if "torchvision" in card.source else "timm"
         found.setdefault((library, str(dict(card.preprocessing)), card.preset in HIDDEN_NORMALISATION), card)
     return [pytest.param(card, id=f"{card.preset}.{card.tag}") for card in found.values()]
@@ -60,7 +64,7 @@ def test_images_are_prepared_as_by_those_who_trained(card):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", "unet", *TEXT])
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", *GENERATIVE, *TEXT])
 def test_a_file_of_cards_is_what_the_libraries_and_our_table_say_today(name):
     record = ARCHITECTURES.find(name)
     with warnings.catch_warnings():
@@ -71,11 +75,27 @@ def test_a_file_of_cards_is_what_the_libraries_and_our_table_say_today(name):
     assert written == now
 
 
-def test_pictures_of_a_diffusion_network_lie_in_minus_one_to_one():
-    for card in (card for card in PUBLISHED if card.preset.startswith("ddpm")):
+def test_pictures_of_a_diffusion_network_and_a_first_stage_lie_in_minus_one_to_one():
+    for card in (card for card in PUBLISHED if card.preset.startswith(("ddpm", "sd_vae"))):
         white = zoo.transforms(f"{card.preset}.{card.tag}")(Image.new("RGB", (300, 300), "white"))
-        size = zoo.config(card.preset).image_size
+        size = getattr(zoo.config(card.preset), "image_size", 256)
         assert torch.equal(white, torch.ones(3, size, size))
+
+
+def test_a_network_that_removes_noise_says_which_and_a_first_stage_by_what_it_is_scaled():
+    names = [f"{card.preset}.{card.tag}" for card in PUBLISHED if card.preset.startswith(("ddpm", "sd_vae"))]
+    known = {name: zoo.preprocess.preprocessing(name) for name in names}
+    assert {name: record.latent_scale for name, record in known.items() if name.startswith("sd_vae")} == {
+        "sd_vae.ft_mse": 0.18215, "sd_vae.ft_ema": 0.18215, "sd_vae.sdxl": 0.13025
+    }  # fmt: skip
+    for record in (record for name, record in known.items() if name.startswith("ddpm")):
+        assert DiffusionConfig(**record.diffusion) == DiffusionConfig(schedule="linear", prediction="noise")
+    assert resolve("sdxl_vae").tag == "sdxl"
+
+
+def test_a_licence_that_the_authors_contradict_is_not_said_to_permit_commercial_use():
+    (card,) = cards(ARCHITECTURES.find("mae"), "mae_vit_b_16")
+    assert (card.license, card.commercial) == ("apache-2.0", None)
 
 
 def test_every_repository_of_text_has_a_card_and_reads_by_a_tokenizer():
@@ -93,8 +113,9 @@ def test_a_repository_s_name_stands_for_the_preset_of_its_card():
 
 
 def test_no_repository_of_pickles_has_a_card():
-    assert not {card.source["repo"] for card in PUBLISHED if "repo" in card.source} & PICKLED.keys()
-    assert not set(PICKLED.values()) - set(zoo.list_models())
+    pickled = {**PICKLED, **generative.PICKLED, **generative.UNCERTAIN}
+    assert not {card.source["repo"] for card in PUBLISHED if "repo" in card.source} & pickled.keys()
+    assert not set(pickled.values()) - set(zoo.list_models())
 
 
 def test_a_preset_has_one_default_at_most_and_every_published_one_has_it():
@@ -126,6 +147,7 @@ def test_default_tags_never_change():
         "convnext_tiny": "in12k_ft_in1k", "inception_v3": "tv_in1k", "googlenet": "imagenet1k_v1",
         "r2plus1d_18": "kinetics400_v1", "gpt2": "openai", "bert_base": "google", "minilm_l6": "all_v2",
         "smollm2_135m": "base", "t5_small": "google", "t5_v1_1_small": "flan", "mamba_130m": "pile",
+        "ddpm_cifar10_32": "google", "sd_vae": "ft_mse", "mae_vit_b_16": "facebook",
     }  # fmt: skip
     assert {card.preset: card.tag for card in EVERY if card.default and card.preset in frozen} == frozen
 

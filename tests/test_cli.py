@@ -276,6 +276,42 @@ def test_sample_draws_a_picture(run, tmp_path):
     assert first[4:48, 4:48].std() > 0
 
 
+@pytest.fixture
+def unet(tmp_path):
+    """A network that removes noise, with names for its classes."""
+    torch.manual_seed(0)
+    model = zoo.create("unet", image_size=8, in_channels=1, channels=(8, 8), norm_groups=2, depth=1, num_classes=3)
+    facts = {"mean": [0.5], "std": [0.5], "image_size": 8, "diffusion": {"schedule": "linear"}}
+    zoo.weights.remember(model, labels=("cat", "dog", "hen"), preprocessing=facts)
+    return zoo.save(model, tmp_path / "unet")
+
+
+def test_sample_draws_classes_and_the_way_from_noise(unet, run, tmp_path):
+    from PIL import Image
+
+    words = ["sample", unet, "--steps", 30, "--label", "hen", "--label", 0, "--guidance", 2, "--count", 4]
+    facts = json.loads(run(*words, "--out", tmp_path / "a.png", "--gif", tmp_path / "a.gif", "--json"))
+    assert (facts["classes"], facts["frames"]) == ([2, 0], 24)
+    with Image.open(tmp_path / "a.png") as png, Image.open(tmp_path / "a.gif") as gif:
+        assert (gif.n_frames, gif.size) == (24, png.size)
+        gif.seek(23)
+        assert gif.info["duration"] == 2000
+        assert (np.asarray(gif.convert("L")) == np.asarray(png)).all()
+    drawn = zoo.pipelines.sample(zoo.load(unet), 4, label=["hen", "cat"], steps=30, guidance=2.0)
+    assert (np.asarray(zoo.pipelines.picture(drawn, 2)) == np.asarray(Image.open(tmp_path / "a.png"))).all()
+
+
+def test_sample_shows_its_progress_on_a_terminal_alone(unet, tmp_path, monkeypatch, capsys):
+    words = ["sample", str(unet), "--count", "2", "--steps", "3", "--out", str(tmp_path / "a.png")]
+    main(words)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main(words)
+    assert "3/3" in capsys.readouterr().err
+    main([*words, "--json"])
+    assert capsys.readouterr().err == ""
+
+
 def test_runs_are_listed_compared_and_verified(folder, run):
     (listed,) = json.loads(run("runs", "list", folder, "--json"))
     assert (listed["model"], listed["step"], listed["finished"]) == ("resnet", 30, True)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zoo.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Diffusion, ddim, guided
+from zoo.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Diffusion, ddim, draw, guided
 from zoo.diffusion.schedules import Discrete, linear
 
 SHAPE = (3, 2, 4, 4)
@@ -78,7 +78,7 @@ def test_image_and_noise_are_found_again_from_what_is_to_be_predicted(schedule, 
 
 def test_a_clipped_image_comes_with_the_noise_that_explains_the_rest():
     process, x, timestep = diffusion(), 3 * normal(0), torch.tensor([300, 500, 700])
-    image, noise = process.estimate(x, normal(1), timestep, clip=1.0)
+    image, noise, _ = process.estimate(x, normal(1), timestep, clip=1.0)
     assert image.abs().max() == 1
     assert torch.allclose(process.noisy(image, noise, timestep), x, atol=1e-5)
 
@@ -152,14 +152,18 @@ def test_steps_are_as_many_as_the_schedule_has():
         linear().timesteps(1001)
 
 
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+BETAS = {
+    "linear": {"beta_schedule": "linear"},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 8.5e-4, "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("name", BETAS)
 def test_levels_are_the_peer_s(name):
     diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(beta_schedule=BETAS[name]).alphas_cumprod
+    theirs = diffusers.DDPMScheduler(**BETAS[name]).alphas_cumprod
     assert torch.allclose(SCHEDULES[name]().alpha_bar.float(), theirs, rtol=1e-4)
 
 
@@ -224,6 +228,19 @@ def step_with(scheduler, output, timestep, x, noise):
         module.randn_tensor = kept
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid", "flow"])
+def test_heun_s_first_step_is_not_lost_where_there_is_next_to_no_image(schedule):
+    """A network that errs a little: over the width of cosine's first step in sigma / alpha it would be all there is."""
+    process, image, error = diffusion(schedule), normal(3).clamp(-0.9, 0.9), 0.02 * normal(4)
+
+    def errs(x, timestep):
+        alpha, sigma = (level.view(-1, 1, 1, 1) for level in process.schedule.level(timestep))
+        return (x - alpha * image) / sigma + error
+
+    for x in SAMPLERS["heun"](process, errs, normal(0), process.schedule.timesteps(10), clip=1.0):
+        assert x.abs().max() < 6
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_flow_s_steps_are_the_peer_s(shift):
@@ -258,3 +275,53 @@ def test_schedules_of_other_lengths_and_shapes_are_possible():
     assert few.timesteps(3).tolist() == [2, 1, 0]
     assert few.draw(torch.tensor([0.0, 0.4, 0.99])).tolist() == [0, 1, 2]
     assert math.isclose(few.level(torch.tensor(1))[0].item(), math.sqrt(0.5), rel_tol=1e-6)
+
+
+def test_a_network_that_says_the_variance_gives_ddpm_more_noise_and_the_other_samplers_none():
+    process = diffusion()
+
+    def saying(spread):
+        return lambda x, timestep: torch.cat([network(x, timestep), torch.full_like(x, 2 * spread - 1)], 1)
+
+    def drawn(name, model, noise=True):
+        anew = {"draw": lambda step: normal(step + 2)} if name == "ddpm" and noise else {}
+        return next(SAMPLERS[name](process, model, normal(0), process.schedule.timesteps(10), **anew))
+
+    for name in ("ddim", "heun", "dpm_solver"):
+        assert torch.equal(drawn(name, saying(1.0)), drawn(name, network))
+    mean, smallest = drawn("ddpm", network, noise=False), drawn("ddpm", network)
+    assert torch.equal(drawn("ddpm", saying(0.0)), smallest)
+    (alpha, sigma), (alpha_next, sigma_next) = (
+        tuple(map(float, process.schedule.level(step))) for step in process.schedule.timesteps(10)[:2]
+    )
+    beta = 1 - (alpha / alpha_next) ** 2
+    assert torch.allclose(drawn("ddpm", saying(1.0)) - mean, beta**0.5 * normal(2), atol=1e-5)
+    assert torch.allclose(smallest - mean, sigma_next / sigma * beta**0.5 * normal(2), atol=1e-5)
+
+
+def test_guidance_leaves_the_variance_as_it_is():
+    def labelled(x, timestep, label):
+        return torch.cat([x, x], 1) * label.view(-1, 1, 1, 1)
+
+    x, label = normal(0), torch.tensor([1.0, 2.0, 3.0])
+    found = guided(labelled, label, torch.zeros(3), 3)(x, torch.zeros(3))
+    assert torch.allclose(found, torch.cat([3 * x, x], 1) * label.view(-1, 1, 1, 1))
+
+
+@each_pair
+def test_drawing_begins_with_the_schedule_s_noise_and_shows_every_step(schedule, prediction):
+    process = diffusion(schedule, prediction)
+    steps = process.schedule.timesteps(4)
+    start = normal(0) * process.schedule.level(steps[0])[1].clamp(min=1)
+    expected = list(ddim(process, network, start, steps, clip=1.0))
+    seen = list(draw(process, network, normal(0), sampler="ddim", steps=4))
+    assert len(seen) == 4
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen, expected, strict=True))
+    assert seen[-1].abs().max() <= 1
+
+
+def test_ddpm_is_not_drawn_without_its_noise():
+    with pytest.raises(ValueError, match="sampler ddpm adds noise in every step; give draw_noise, or choose ddim"):
+        next(draw(diffusion(), network, normal(0), sampler="ddpm"))
+    with pytest.raises(ValueError, match="sampler 'euler' is unknown; choose one of ddpm, ddim, heun, dpm_solver"):
+        next(draw(diffusion(), network, normal(0), sampler="euler"))

@@ -1,11 +1,13 @@
 """Weights that a card names are fetched once, checked, and then need no network."""
 
 import hashlib
+import json
+import shutil
 import warnings
 
 import pytest
 import torch
-from hub_server import serving
+from hub_server import COMMIT, serving
 from safetensors.torch import save
 from toy_zoo import same_state
 
@@ -64,6 +66,48 @@ def test_other_bytes_than_the_card_s_are_refused(published):
         with pytest.raises(DamagedFile, match=r"model\.safetensors: its sha256 differs from the card's; delete it"):
             zoo.create("toy_wide.pets", endpoint=endpoint)
         zoo.create("toy_wide.pets", endpoint=endpoint, verify=False)
+
+
+@pytest.mark.parametrize("place", ["", "transformer/"])
+def test_weights_of_diffusers_in_several_files_are_fetched_from_the_subfolder_of_one_commit(
+    model, published, tmp_path, place
+):
+    stem = "diffusion_pytorch_model"
+    names = [f"{stem}-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    places = {name: names[index % 2] for index, name in enumerate(tensors)}
+    index = f"{stem}.safetensors.index.json"
+    files = {name: save({key: tensors[key] for key in tensors if places[key] == name}) for name in names}
+    files[index] = json.dumps({"weight_map": places}).encode()
+    digests = ", ".join(f"{place}{name}: {hashlib.sha256(data).hexdigest()}" for name, data in files.items())
+    (tmp_path / "cards" / "toy.yaml").write_text(f"""
+toy_wide:
+  split: {{source: {{repo: acme/split, revision: main, file: {place}{index}, sha256: {{{digests}}}}},
+          config: {{num_classes: 2}}}}
+""")
+    cards._read.cache_clear()
+    hub = {f"acme/split/{place}{name}": data for name, data in files.items()}
+    with serving(hub) as (endpoint, asked):
+        assert same_state(model, zoo.create("toy_wide.split", endpoint=endpoint))
+    fetched = {line.split("@")[0] for line in asked if line.startswith("GET")}
+    assert fetched == {f"GET acme/split/{place}{name}" for name in files}
+    assert all(line.endswith(f"@{COMMIT}") for line in asked if names[0] in line)
+    hub[f"acme/split/{place}{names[1]}"] = files[names[0]]
+    shutil.rmtree(tmp_path / "cache")
+    with serving(hub) as (endpoint, _), pytest.raises(DamagedFile, match=rf"{names[1]}: its sha256 differs from the"):
+        zoo.create("toy_wide.split", endpoint=endpoint)
+
+
+def test_a_checksum_is_compared_for_a_file_in_a_subfolder_too(model, published, tmp_path):
+    (tmp_path / "cards" / "toy.yaml").write_text(f"""
+toy_wide:
+  deep: {{source: {{repo: acme/deep, revision: main, file: unet/model.safetensors, sha256: {"0" * 64}}},
+         config: {{num_classes: 2}}}}
+""")
+    cards._read.cache_clear()
+    hub = {"acme/deep/unet/model.safetensors": published["acme/toy/model.safetensors"]}
+    with serving(hub) as (endpoint, _), pytest.raises(DamagedFile, match="its sha256 differs from the card's"):
+        zoo.create("toy_wide.deep", endpoint=endpoint)
 
 
 def test_what_cannot_be_downloaded_names_what_needs_no_download(published):

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 from pages import PNG, Elements, check_page
+from PIL import Image
 
 import zoo
+import zoo.weights
+from zoo.pipelines import picture, sample
 from zoo.report import page, plots, results, run_page
 from zoo.report.folder import read_run
 from zoo.report.history import read_history
@@ -29,6 +32,15 @@ RUNS = {
         "model": {"name": "gan", "latent_dim": 8, "generator_width": 8, "discriminator_width": 8},
         "data": {"name": "digits", "normalize": "range"},
     },
+    "denoising": {
+        "model": {"name": "unet", "channels": [8, 8], "depth": 1, "norm_groups": 4, "num_classes": 10},
+        "data": {"name": "digits", "normalize": "range"},
+    },
+    "elbo": {
+        "model": {"name": "vae", "widths": [4, 8], "mlp_dim": 16, "latent_dim": 2},
+        "data": "digits",
+        "objective": "elbo",
+    },
     "causal_lm": {
         "model": {"name": "gpt2", "depth": 1, "dim": 16, "num_heads": 2},
         "data": {"name": "text", "path": "TEXT", "seq_len": 64},
@@ -38,6 +50,8 @@ FILES = {
     "classification": {"curves.png", "confusion.png", "mistakes.png"},
     "regression": {"curves.png", "predictions.png"},
     "adversarial": {"curves.png", "samples.png"},
+    "denoising": {"curves.png", "samples.png"},
+    "elbo": {"curves.png", "samples.png"},
     "causal_lm": {"curves.png"},
 }
 
@@ -92,6 +106,28 @@ def test_the_page_gives_the_test_metric_and_counts_the_mistakes(runs):
     assert f"{wrong} of 360 test samples are wrong" in text
     assert measured("accuracy", 1 - wrong / 360) in text
     assert text.count(" taken for ") == min(wrong, 24)
+
+
+@pytest.mark.parametrize("name", ["adversarial", "denoising", "elbo"])
+def test_a_generator_s_page_shows_the_first_images_that_it_draws(runs, name):
+    folder = runs / name
+    text = Elements((folder / "report.html").read_text()).text
+    assert "What it draws" in text
+    assert ("in turn of each class" in text) == (name == "denoising")
+    with Image.open(folder / "report" / "samples.png") as png:
+        shown = np.asarray(png)
+    expected = np.asarray(picture(sample(zoo.load(folder / "model"), 30), 10))
+    assert (shown == expected).all()
+
+
+def test_a_generator_that_cannot_draw_says_why_on_its_page(runs, tmp_path):
+    folder = shutil.copytree(runs / "denoising", tmp_path / "run")
+    model = zoo.load(folder / "model")
+    facts = {**model.provenance.preprocessing, "diffusion": {}}
+    zoo.weights.remember(model, preprocessing=facts)
+    zoo.save(model, folder / "model")
+    text = Elements(run_page(folder).read_text()).text
+    assert "UNet does not say what noise it was trained on" in text
 
 
 def test_a_second_page_of_the_same_run_is_the_same(runs):

@@ -166,6 +166,7 @@ def _from_folder(folder: Path, load: bool, verify: bool) -> _Start:
         provenance = dataclasses.replace(
             provenance_of_config(foreign.architecture, foreign.config),
             labels=foreign.labels, files=foreign.files, tokenizer=TOKENIZER if foreign.files else None,
+            preprocessing=foreign.preprocessing,
         )  # fmt: skip
         return _Start(foreign.architecture, foreign.config, provenance, foreign.tensors, from_file=True)
     saved, tensors = open_folder(folder, verify) if load else (read_folder(folder), None)

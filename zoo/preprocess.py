@@ -45,7 +45,11 @@ class Preprocessing:
     max_seq_len: int | None = None
     """Tokens that are read of a text at the most."""
     diffusion: Mapping[str, Any] = field(default_factory=dict)
-    """Of a network that removes noise: the fields of `zoo.diffusion.DiffusionConfig` that it was trained with."""
+    """Of a network that removes noise: the fields of `zoo.diffusion.DiffusionConfig` that it was trained with. Without
+    `image_size` its images are latents."""
+    latent_scale: float | None = None
+    """Of a first stage: what diffusion networks see of its latents z is latent_scale * (z - latent_shift)."""
+    latent_shift: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
@@ -55,6 +59,8 @@ class Preprocessing:
             raise ValueError(f"std {self.std} must be positive, and value_range {self.value_range} must ascend")
         if len(self.resize) > 2 or any(side < 1 for side in self.resize):
             raise ValueError(f"resize {self.resize} must be the shorter side, or height and width, in pixels")
+        if self.latent_scale is not None and not self.latent_scale > 0:
+            raise ValueError(f"latent_scale {self.latent_scale} must be positive")
         if not 0 < self.crop <= 1 or (self.image_size is not None and self.image_size < 1):
             raise ValueError(f"crop {self.crop} must lie in (0, 1], and image_size {self.image_size} be positive")
 

@@ -333,5 +333,5 @@ ARCHITECTURE = Architecture(
         "sd3_vae": AutoencoderKLConfig(latent_dim=16, quant=False),
     },
     params={"autoencoder_kl": 83_653_863, "sd_vae": 83_653_863, "sd3_vae": 83_819_683},
-    aliases={"sdxl_vae": "sd_vae", "flux_vae": "sd3_vae"},
+    aliases={"sdxl_vae": "sd_vae.sdxl", "flux_vae": "sd3_vae"},
 )

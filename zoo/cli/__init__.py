@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli import errors, models, runs, training, use
+from zoo.cli.sample import sample
 from zoo.version import __version__
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -23,7 +24,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "evaluate": training.evaluate,
     "predict": use.predict,
     "generate": use.generate,
-    "sample": use.sample,
+    "sample": sample,
     "export": use.export,
     "report": runs.report,
 }

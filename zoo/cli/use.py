@@ -1,6 +1,5 @@
-"""`zoo predict`, `generate`, `sample` and `export`: a model at work, here and elsewhere."""
+"""`zoo predict`, `generate` and `export`: a model at work, here and elsewhere."""
 
-import io
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -129,38 +128,6 @@ def _on_one_line(text: str) -> str:
 def _printable(text: str) -> str:
     """Without the control characters by which a text could drive the terminal."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
-
-
-def sample(
-    model: Model,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture: a .png file.")],
-    count: Annotated[int, typer.Option(help="How many images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same images.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Draw images from a generator and put them into one picture.
-
-    Example: zoo sample runs/gan --out digits.png
-    """
-    import zoo
-    from zoo.pipelines import picture
-    from zoo.pipelines import sample as draw
-    from zoo.storage import replace_file
-
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out {out}: pictures are written as PNG; give a name that ends in .png")
-    built = zoo.create(weights_name(model))
-    images = draw(built, count, seed=seed)
-    buffer = io.BytesIO()
-    picture(images).save(buffer, format="PNG")
-    replace_file(out, buffer.getvalue())
-    facts = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
-    if as_json:
-        print_json(facts)
-    else:
-        size = " x ".join(map(str, images.shape[1:]))
-        print_table(["", ""], [("images", f"{count} of {size}"), ("picture", out)])
-    say_if_random(model, built)
 
 
 class Format(StrEnum):

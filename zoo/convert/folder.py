@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from zoo import convert
 from zoo.config import ConfigError, build
+from zoo.convert.scheduler import preprocessing
 from zoo.registry import ARCHITECTURES, Architecture, did_you_mean
 from zoo.weights import CONFIG, DIFFUSERS, GENERATION, MANIFEST, read_json, read_tensors, read_tokenizer
 from zoo.weights.tensors import Stored
@@ -36,6 +37,8 @@ class Foreign(NamedTuple):
     files: dict[str, bytes]
     """Those of its tokenizer, by name."""
     tensors: dict[str, Stored] | None
+    preprocessing: dict[str, Any] | None = None
+    """What it says of its inputs, and of the noise that it removes."""
 
 
 def is_foreign(folder: Path) -> bool:
@@ -75,7 +78,8 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
     stem = DIFFUSERS if field == "_class_name" else "model"
     tensors = read_tensors(folder, links=True, stem=stem) if load else None
     labels = _labels(theirs, getattr(config, "num_classes", None))
-    return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors)
+    facts = preprocessing(folder, theirs, config, loud=load) if field == "_class_name" else None
+    return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors, facts)
 
 
 def _tokenizer(folder: Path, theirs: Mapping[str, Any]) -> dict[str, bytes]:

@@ -5,20 +5,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from zoo.diffusion.predictions import PREDICTIONS, Prediction
 from zoo.diffusion.schedules import SCHEDULES, Schedule
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""x (batch, ...), scaled, and timesteps (batch,) -> its prediction, (batch, ...)."""
+"""x (batch, channels, ...), scaled, and timesteps (batch,) -> its prediction, (batch, channels, ...); or twice as many
+channels, whose second half says the variance of a step: Nichol and Dhariwal, 2021, equation 15."""
 
 
 class Estimate(NamedTuple):
-    """What x is taken to consist of; both (batch, ...)."""
+    """What x is taken to consist of; all (batch, channels, ...)."""
 
     image: Tensor
     noise: Tensor
+    spread: Tensor | None = None
+    """The variance of a step back, on a logarithmic scale from the smallest, 0, to the largest, 1, that it may have;
+    None if the network does not say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +44,15 @@ class Diffusion:
         return c * image + d * noise
 
     def ask(self, network: Network, x: Tensor, timestep: Tensor) -> Tensor:
-        """The network's prediction, (batch, ...), for x (batch, ...) at timesteps (batch,)."""
+        """The network's answer for x (batch, channels, ...) at timesteps (batch,)."""
         return network(x * self.prediction.scale(*self._level(timestep, x)), timestep)
 
     def estimate(self, x: Tensor, output: Tensor, timestep: Tensor, clip: float | None = None) -> Estimate:
-        """Image and noise from x and the network's prediction.
+        """Image and noise from x and the network's prediction, and the variance if it says that, too.
 
         Args:
-            x: (batch, ...).
-            output: (batch, ...).
+            x: (batch, channels, ...).
+            output: (batch, channels or twice as many, ...).
             timestep: (batch,).
             clip: no number of the image is larger, and none smaller than its negative; the noise is then what explains
                 x with this image.
@@ -55,11 +60,13 @@ class Diffusion:
         alpha, sigma = self._level(timestep, x)
         c, d = self.prediction.target(alpha, sigma)
         whole = alpha * d - sigma * c
+        output, rest = output[:, : x.shape[1]], output[:, x.shape[1] :]
+        spread = (rest + 1) / 2 if rest.shape[1] else None
         image, noise = (d * x - sigma * output) / whole, (alpha * output - c * x) / whole
         if clip is None:
-            return Estimate(image, noise)
+            return Estimate(image, noise, spread)
         image = image.clamp(-clip, clip)
-        return Estimate(image, (x - alpha * image) / sigma)
+        return Estimate(image, (x - alpha * image) / sigma, spread)
 
     def _level(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma, to be multiplied with (batch, ...)."""
@@ -71,7 +78,8 @@ class Diffusion:
 def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale: float) -> Network:
     """Classifier-free guidance: further away from what the network draws when it is told nothing.
 
-    Source: Ho and Salimans, 2022, "Classifier-free diffusion guidance", equation 6, where w is `scale` - 1.
+    Source: Ho and Salimans, 2022, "Classifier-free diffusion guidance", equation 6, where w is `scale` - 1. What the
+    network says of the variance is not guided.
 
     Args:
         network: x, timestep and label -> its prediction.
@@ -82,7 +90,10 @@ def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale
 
     def ask(x: Tensor, timestep: Tensor) -> Tensor:
         asked = network(x, timestep, label)
-        return asked if scale == 1 else asked + (scale - 1) * (asked - network(x, timestep, nothing))
+        if scale == 1:
+            return asked
+        away = (asked - network(x, timestep, nothing))[:, : x.shape[1]]
+        return torch.cat([asked[:, : x.shape[1]] + (scale - 1) * away, asked[:, x.shape[1] :]], 1)
 
     return ask
 
@@ -91,9 +102,9 @@ def guided(network: Callable[..., Tensor], label: Tensor, nothing: Tensor, scale
 class DiffusionConfig:
     """A `Diffusion` in words, as weights remember it."""
 
-    schedule: Literal["linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "flow"] = "linear"
     """How the noise grows; `zoo.diffusion.schedules`."""
-    schedule_options: Mapping[str, float] = field(default_factory=dict)
+    schedule_options: Mapping[str, int | float] = field(default_factory=dict)
     """The schedule's own, where they are not the usual ones."""
     prediction: Literal["noise", "x0", "v", "velocity", "edm"] = "noise"
     """What the network predicts; `zoo.diffusion.predictions`."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from zoo.diffusion.process import Diffusion, Estimate, Network
 
+FAINTEST = 1000
+"""Times as much noise as image, above which y = x / alpha tells nothing of the image; `linear` begins with 157."""
 Draw = Callable[[int], Tensor]
 """The number of a step -> noise, (batch, ...), standard normal."""
 
@@ -48,7 +50,8 @@ def ddim(
     """Straight to the next level, with a part of the noise drawn anew: Song et al., 2021b, equations 12 and 16.
 
     With `eta` 0 this is Euler's method, also for `flow` and `edm`. With 1 it is Ho et al., 2020, with the smaller one
-    of its two variances.
+    of its two variances, or with what the network says between both: Nichol and Dhariwal, 2021, equation 15. The larger
+    one is (sigma / sigma_next)^2 times the smaller one.
 
     Args:
         diffusion: see `Sampler`, as for what is not said here.
@@ -60,12 +63,13 @@ def ddim(
         draw: where it comes from; without it none is added, though its room is left.
     """
     for step, (timestep, (alpha, sigma), (alpha_next, sigma_next)) in enumerate(_steps(diffusion, timesteps)):
-        image, noise = _estimate(diffusion, network, x, timestep, clip)
+        image, noise, spread = _estimate(diffusion, network, x, timestep, clip)
         kept = alpha / alpha_next
         anew = eta * sigma_next / sigma * math.sqrt(max(0.0, sigma**2 - (kept * sigma_next) ** 2))
         x = alpha_next * image + math.sqrt(max(0.0, sigma_next**2 - anew**2)) * noise
         if anew and draw is not None:
-            x = x + anew * draw(step)
+            wider = 1 if spread is None else (sigma / sigma_next) ** spread
+            x = x + anew * wider * draw(step)
         yield x
 
 
@@ -87,15 +91,15 @@ def heun(
 ) -> Iterator[Tensor]:
     """The mean of the slopes at both ends of a step, two questions each: Karras et al., 2022, algorithm 1.
 
-    Where alpha begins at 0, as for `flow`, there is no y, and the slopes are x's own.
+    Where there is next to no image in x, as at the first step of `flow` and `cosine`, the slopes are x's own, for over
+    the width of such a step in s the network's error would be all that there is to see.
     """
-    from_nothing = float(diffusion.schedule.level(timesteps[:1])[0]) == 0
     for step, (timestep, (alpha, sigma), (alpha_next, sigma_next)) in enumerate(_steps(diffusion, timesteps)):
-        image, noise = _estimate(diffusion, network, x, timestep, clip)
+        image, noise, _ = _estimate(diffusion, network, x, timestep, clip)
         reached = alpha_next * image + sigma_next * noise
         if sigma_next > 0:
-            image_there, noise_there = _estimate(diffusion, network, reached, timesteps[step + 1], clip)
-            if from_nothing:
+            image_there, noise_there, _ = _estimate(diffusion, network, reached, timesteps[step + 1], clip)
+            if sigma > FAINTEST * alpha:
                 slopes = (alpha_next - alpha) * (image + image_there) + (sigma_next - sigma) * (noise + noise_there)
                 reached = x + slopes / 2
             else:
@@ -111,7 +115,7 @@ def dpm_solver(
     """The image extrapolated from this step and the one before: Lu et al., 2022, DPM-Solver++ (2M), algorithm 2."""
     before: tuple[Tensor, float] | None = None
     for timestep, (alpha, sigma), (alpha_next, sigma_next) in _steps(diffusion, timesteps):
-        image, _ = _estimate(diffusion, network, x, timestep, clip)
+        image, *_ = _estimate(diffusion, network, x, timestep, clip)
         if sigma_next == 0:
             x = alpha_next * image
         else:

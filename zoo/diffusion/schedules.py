@@ -1,8 +1,9 @@
 """Noise schedules: how much of an image and how much noise there is at each time.
 
 At a time, x = alpha image + sigma noise, with noise from the standard normal distribution. A `timestep` is what a
-network is told of the time: the number of a step for `linear`, `cosine` and `sigmoid`, where alpha^2 + sigma^2 = 1; a
-quarter of log sigma for `edm`, where alpha = 1; a thousand times sigma for `flow`, where alpha = 1 - sigma.
+network is told of the time: the number of a step for `linear`, `scaled_linear`, `cosine` and `sigmoid`, where
+alpha^2 + sigma^2 = 1; a quarter of log sigma for `edm`, where alpha = 1; a thousand times sigma for `flow`, where
+alpha = 1 - sigma.
 """
 
 import math
@@ -66,6 +67,11 @@ class Discrete:
 def linear(start: float = 1e-4, end: float = 0.02, steps: int = STEPS) -> Discrete:
     """Betas on a straight line: Ho et al., 2020, "Denoising diffusion probabilistic models", section 4."""
     return Discrete((1 - torch.linspace(start, end, steps, dtype=torch.float64)).cumprod(0))
+
+
+def scaled_linear(start: float = 8.5e-4, end: float = 0.012, steps: int = STEPS) -> Discrete:
+    """Roots of betas on a straight line, for latents: the code of Rombach et al., 2022, and of Stable Diffusion."""
+    return Discrete((1 - torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64).square()).cumprod(0))
 
 
 def cosine(offset: float = 0.008, steps: int = STEPS) -> Discrete:
@@ -148,6 +154,7 @@ class Flow:
 
 SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
     "linear": linear,
+    "scaled_linear": scaled_linear,
     "cosine": cosine,
     "sigmoid": sigmoid,
     "edm": EDM,

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
@@ -34,18 +34,20 @@ def fetch(card: Weights, endpoint: str | None = None, verify: bool = True) -> Ma
     if "torchvision" in card.source:
         return _from_torchvision(str(card.source["torchvision"]))
     repo, file, revision = str(card.source["repo"]), str(card.source["file"]), card.source.get("revision")
-    path = _checked(card, _from_hub(repo, file, revision, endpoint), verify)
+    path = _checked(card, _from_hub(repo, file, revision, endpoint), verify, file)
     if card.source.get("sha256") is None and not card.source.get("pinned", True):
         warnings.warn(
             f"{card.preset}.{card.tag}: its card knows no checksum, so these are the bytes that the Hub has today",
             stacklevel=2,
         )
-    if file != INDEX:
+    if not file.endswith(INDEX.removeprefix("model")):
         return read_header(path)
     # The cache keeps a commit's files in one folder named after it; a later one may have other tensors.
-    for shard in sorted(set(read_index(path).values())):
-        _checked(card, _from_hub(repo, shard, path.parent.name, endpoint), verify)
-    return read_tensors(path.parent, links=True)
+    stem, within = path.name.removesuffix(INDEX.removeprefix("model")), PurePosixPath(file).parent
+    for shard in sorted(set(read_index(path, stem).values())):
+        name = str(within / shard)
+        _checked(card, _from_hub(repo, name, _commit_of(path, file), endpoint), verify, name)
+    return read_tensors(path.parent, links=True, stem=stem)
 
 
 def fetch_tokenizer(card: Weights, endpoint: str | None = None, verify: bool = True) -> dict[str, bytes]:
@@ -66,12 +68,12 @@ def fetch_tokenizer(card: Weights, endpoint: str | None = None, verify: bool = T
     repo = str(card.source.get("tokenizer", own))
     revision = _commit(own, str(card.source["file"]), card.source.get("revision")) if repo == own else None
     try:
-        path = _checked(card, _from_hub(repo, TOKENIZER, revision, endpoint), verify)
+        path = _checked(card, _from_hub(repo, TOKENIZER, revision, endpoint), verify, TOKENIZER)
     except FileNotFoundError:
         return {}
     for beside in (TOKENIZER_CONFIG, GENERATION):
         with contextlib.suppress(FileNotFoundError):  # some do without it
-            _checked(card, _from_hub(repo, beside, path.parent.name, endpoint), verify)
+            _checked(card, _from_hub(repo, beside, path.parent.name, endpoint), verify, beside)
     return read_tokenizer(path.parent)
 
 
@@ -80,14 +82,19 @@ def _commit(repo: str, file: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repo, file, revision=revision)
-    return Path(path).parent.name if isinstance(path, str) else revision
+    return _commit_of(Path(path), file) if isinstance(path, str) else revision
 
 
-def _checked(card: Weights, path: Path, verify: bool) -> Path:
+def _commit_of(path: Path, file: str) -> str:
+    """The name of the folder in which the cache keeps a commit's files; `file` may lie deeper."""
+    return path.parents[len(PurePosixPath(file).parts) - 1].name
+
+
+def _checked(card: Weights, path: Path, verify: bool, name: str) -> Path:
     """A downloaded file, if it has the sha256 that the card gives for it: one for its `file`, or one for each name."""
     known = card.source.get("sha256")
     known = known if isinstance(known, Mapping) else {str(card.source["file"]): known}
-    expected = known.get(path.name)
+    expected = known.get(name)
     if expected is not None and verify and describe_file(path)["sha256"] != expected:
         raise DamagedFile(f"{path}: its sha256 differs from the card's; delete it, so that it is fetched anew")
     return path

@@ -1,8 +1,9 @@
 """Models with all that they need around them: files in, words or pictures out."""
 
 from zoo.pipelines.embed import embed
+from zoo.pipelines.picture import picture
 from zoo.pipelines.predict import Prediction, predict
-from zoo.pipelines.sample import picture, sample
+from zoo.pipelines.sample import sample
 from zoo.pipelines.text import complete
 
 __all__ = ["Prediction", "complete", "embed", "picture", "predict", "sample"]

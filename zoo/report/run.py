@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from zoo.report import page, sections
+from zoo.report.drawn import drawn
 from zoo.report.folder import Run, read_run
 from zoo.report.page import Html
 from zoo.report.sections import Part
@@ -32,7 +33,7 @@ def run_page(folder: str | Path) -> Path:
         ImportError: matplotlib is not installed.
     """
     run = read_run(folder)
-    parts = [sections.curves(run), sections.behaviour(run), sections.facts(run), sections.use(run)]
+    parts = [sections.curves(run), drawn(run), sections.behaviour(run), sections.facts(run), sections.use(run)]
     return write_page(run.folder, run.title, hero(run), parts)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from zoo.config import to_yaml
-from zoo.pipelines import sample
 from zoo.report import page, plots, results
 from zoo.report.folder import Run
 from zoo.report.page import Html, Section
@@ -121,20 +120,10 @@ def writer(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa
     return Part((Section("What it writes", text, lead),))
 
 
-def generator(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa: ARG001 - all are called alike
-    """Images that it makes of random latents."""
-    drawn = sample(model, MAX_PICTURES)
-    shown = results.images(drawn, Spec(keys=()))
-    files = {"samples.png": _grid("samples", shown, [""] * len(shown))}
-    section = Section("What it draws", page.gallery(shown, [None] * len(shown)), "The first ones, not the best ones.")
-    return Part((section,), files)
-
-
 BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {
     "classification": classifier,
     "regression": regressor,
     "causal_lm": writer,
-    "adversarial": generator,
 }
 """What is shown of a model that learnt this; the others have their curves and facts."""
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.config import ConfigError
-from zoo.diffusion import SAMPLERS, DiffusionConfig, guided
+from zoo.diffusion import DiffusionConfig, Draw, draw, guided
 from zoo.training.data import Spec
 from zoo.training.judging import JudgeConfig, Jury, Totals, check_range
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, rows
@@ -121,22 +121,34 @@ class Denoising(Objective):
         if self.jury.judge is None:
             return totals
         image, each = batch["image"], self.options.samples_per_image
-        noise = ctx.rows.normal("samples", (each, *image.shape[1:])).flatten(0, 1)
-        asked = None if self.num_classes is None else batch["target"].repeat_interleave(each)
-        return totals | self.jury.totals(image, self.draw(nets, noise, asked), asked)
 
-    def draw(self, nets: Networks, noise: Tensor, label: Tensor | None) -> Tensor:
-        """Images from noise, both (batch, channels, height, width), of these classes, (batch,)."""
-        network, steps = self._network(nets, label), self.diffusion.schedule.timesteps(self.options.sampling_steps)
-        if label is not None and self.options.guidance != 1:
+        def draw_noise(step: int | str) -> Tensor:
+            return ctx.rows.normal(f"samples{step}", (each, *image.shape[1:])).flatten(0, 1)
+
+        asked = None if self.num_classes is None else batch["target"].repeat_interleave(each)
+        return totals | self.jury.totals(image, self.draw(nets, draw_noise(""), asked, draw_noise), asked)
+
+    def draw(self, nets: Networks, noise: Tensor, label: Tensor | None, draw_noise: Draw | None = None) -> Tensor:
+        """Images in [-1, 1] from noise, both (batch, channels, height, width).
+
+        Args:
+            nets: the networks.
+            noise: where to begin.
+            label: the classes to show, (batch,); None for a network without.
+            draw_noise: the number of a step -> what a sampler that draws noise anew adds there.
+        """
+        network, chosen = self._network(nets, label), self.options
+        if label is not None and chosen.guidance != 1:
             nothing = torch.full_like(label, self.num_classes or 0)
             network = guided(
                 lambda x, timestep, asked: nets["model"](image=x, timestep=timestep, label=asked),
-                label, nothing, self.options.guidance,
+                label, nothing, chosen.guidance,
             )  # fmt: skip
-        start = noise * self.diffusion.schedule.level(steps[:1])[1].to(noise)
-        *_, image = SAMPLERS[self.options.sampler](self.diffusion, network, start, steps.to(noise.device), clip=1.0)
-        return image.clamp(-1, 1)
+        *_, image = draw(
+            self.diffusion, network, noise,
+            sampler=chosen.sampler, steps=chosen.sampling_steps, draw_noise=draw_noise,
+        )  # fmt: skip
+        return image
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         """The mean loss, and what the judge says of the whole split."""
