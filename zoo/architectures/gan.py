@@ -6,9 +6,8 @@ work with convolutions: strides instead of pooling, batch norm everywhere but wh
 linear layers, ReLU in the generator and leaky ReLU in the discriminator.
 
 What later papers added is there when the config asks for it:
-- `num_classes`: the class to draw is joined to the noise (Mirza and Osindero, 2014, https://arxiv.org/abs/1411.1784,
-  figure 1), as learnt numbers; the discriminator looks for it by projection (Miyato and Koyama, 2018,
-  https://arxiv.org/abs/1802.05637, equation 5);
+- `num_classes`: the generator's batch norms have scales and shifts for each class, and the discriminator looks for
+  the class by projection (Miyato and Koyama, 2018, https://arxiv.org/abs/1802.05637, section 5 and equation 5);
 - `spectral_norm` of the discriminator (Miyato et al., 2018, https://arxiv.org/abs/1802.05957);
 - `discriminator_norm`: a critic whose slope is penalised has layer norm or none (Gulrajani et al., 2017,
   https://arxiv.org/abs/1704.00028, section 4).
@@ -36,7 +35,6 @@ images (batch, in_channels, image_size, image_size) in [-1, 1]. `discriminator` 
 labels, and gives logits (batch,), positive where it believes them real.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -167,9 +165,32 @@ def follow(u: Tensor, weight: Tensor) -> Tensor:
     return F.normalize((weight * F.normalize(along(u, weight), dim=0)).sum(1), dim=0)
 
 
-def block(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> nn.Sequential:
-    """A convolution, a norm, and an activation."""
-    return nn.Sequential(OrderedDict(conv=conv, norm=norm, activation=activation))
+class ClassNorm(nn.Module):
+    """Batch norm with a scale and a shift for each class: conditional batch normalization (de Vries et al., 2017)."""
+
+    def __init__(self, num_classes: int, channels: int) -> None:
+        """Keep what is common to all classes, and what is not."""
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale, self.shift = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """(batch, channels, height, width), of classes (batch,), -> the same shape."""
+        scale, shift = self.scale(label)[:, :, None, None], self.shift(label)[:, :, None, None]
+        return torch.addcmul(shift, self.norm(x), scale)
+
+
+class Block(nn.Module):
+    """A convolution, a norm, which may be told the class, and an activation."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, activation: nn.Module) -> None:
+        """Keep them."""
+        super().__init__()
+        self.conv, self.norm, self.activation = conv, norm, activation
+
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> what the convolution makes of it."""
+        return self.activation(self.norm(self.conv(x), *told))
 
 
 class Generator(nn.Module):
@@ -179,25 +200,26 @@ class Generator(nn.Module):
         """Build from a config."""
         super().__init__()
         self.config = config
-        width, told = config.generator_width, config.latent_dim if config.num_classes else 0
+        width, classes = config.generator_width, config.num_classes
         widths = [width * 2**i for i in reversed(range(config.doublings))]
-        if config.num_classes:
-            self.label = nn.Embedding(config.num_classes, told)
-        project = nn.ConvTranspose2d(config.latent_dim + told, widths[0], SMALLEST, bias=False)
-        self.stem = block(project, nn.BatchNorm2d(widths[0]), nn.ReLU())
-        self.blocks = nn.Sequential()
-        for wide, narrow in pairwise(widths):
-            self.blocks.append(block(up(wide, narrow), nn.BatchNorm2d(narrow), nn.ReLU()))
-        for _ in range(config.depth):
-            self.blocks.append(block(keep(width), nn.BatchNorm2d(width), nn.ReLU()))
+
+        def normed(conv: nn.ConvTranspose2d | nn.Conv2d) -> Block:
+            channels = conv.out_channels
+            return Block(conv, ClassNorm(classes, channels) if classes else nn.BatchNorm2d(channels), nn.ReLU())
+
+        self.stem = normed(nn.ConvTranspose2d(config.latent_dim, widths[0], SMALLEST, bias=False))
+        self.blocks = nn.ModuleList(normed(up(wide, narrow)) for wide, narrow in pairwise(widths))
+        self.blocks.extend(normed(keep(width)) for _ in range(config.depth))
         self.head = up(width, config.in_channels)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (batch, channels, size, size) in [-1, 1] from z (batch, latent_dim) and, with classes, label."""
         check_label(label, self.config.num_classes, len(z))
-        if label is not None:
-            z = torch.cat([z, self.label(label)], dim=1)
-        return self.head(self.blocks(self.stem(z[:, :, None, None]))).tanh()
+        told = () if label is None else (label,)
+        x = self.stem(z[:, :, None, None], *told)
+        for block in self.blocks:
+            x = block(x, *told)
+        return self.head(x).tanh()
 
 
 class Discriminator(nn.Module):
@@ -213,17 +235,12 @@ class Discriminator(nn.Module):
         def layer(conv: nn.Conv2d) -> nn.Module:
             return Spectral(conv) if config.spectral_norm else conv
 
-        def normed(conv: nn.Conv2d) -> nn.Sequential:
-            norm = NORMS[config.discriminator_norm](conv.out_channels)
-            return block(layer(conv), norm, nn.LeakyReLU(LEAK))
+        def normed(conv: nn.Conv2d) -> Block:
+            return Block(layer(conv), NORMS[config.discriminator_norm](conv.out_channels), nn.LeakyReLU(LEAK))
 
-        stem = layer(down(config.in_channels, width))
-        self.stem = nn.Sequential(OrderedDict(conv=stem, activation=nn.LeakyReLU(LEAK)))
-        self.blocks = nn.Sequential()
-        for _ in range(config.depth):
-            self.blocks.append(normed(keep(width, bias)))
-        for narrow, wide in pairwise(widths):
-            self.blocks.append(normed(down(narrow, wide, bias)))
+        self.stem = Block(layer(down(config.in_channels, width)), nn.Identity(), nn.LeakyReLU(LEAK))
+        self.blocks = nn.Sequential(*(normed(keep(width, bias)) for _ in range(config.depth)))
+        self.blocks.extend(normed(down(narrow, wide, bias)) for narrow, wide in pairwise(widths))
         self.head = layer(nn.Conv2d(widths[-1], 1, SMALLEST, bias=False))
         if config.num_classes:
             self.classes = layer(nn.Conv2d(widths[-1], config.num_classes, SMALLEST, bias=False))
@@ -296,17 +313,19 @@ class GAN(nn.Module):
         return self.generator(z, label)
 
     def init_weights(self) -> None:
-        """Draw weights from N(0, 0.02), those of norms from N(1, 0.02), and what tells classes apart from N(0, 1)."""
+        """Draw weights from N(0, 0.02), and those of norms from N(1, 0.02)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                module.reset_parameters()
             elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
                 module.reset_parameters()
-                nn.init.normal_(module.weight, mean=1.0, std=INIT_STD)
+                if module.affine:
+                    nn.init.normal_(module.weight, mean=1.0, std=INIT_STD)
+            elif isinstance(module, ClassNorm):
+                nn.init.normal_(module.scale.weight, mean=1.0, std=INIT_STD)
+                nn.init.zeros_(module.shift.weight)
         for module in self.modules():
             if isinstance(module, Spectral):
                 module.reset()
@@ -324,7 +343,7 @@ ARCHITECTURE = Architecture(
     task="unconditional-image-generation",
     paper="https://arxiv.org/abs/1511.06434",
     tiny=GANConfig(latent_dim=6, image_size=16, generator_width=4, discriminator_width=4),
-    presets={"dcgan_64": GANConfig()},
-    params={"gan": 6_342_272, "dcgan_64": 6_342_272},
+    presets={"dcgan_64": GANConfig(), "gan_conditional": GANConfig(num_classes=10)},
+    params={"gan": 6_342_272, "dcgan_64": 6_342_272, "gan_conditional": 6_441_472},
     aliases={"dcgan": "dcgan_64"},
 )
