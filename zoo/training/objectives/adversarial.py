@@ -148,7 +148,8 @@ class Adversarial(Objective):
             "discriminator_real": (on_real.sum(), count, 1.0),
             "discriminator_generated": (on_fake.sum(), count, 1.0),
         }
-        if ctx.training and ctx.step % self.options.penalty_every == 0:
+        penalised = self.options.gradient_penalty or self.options.r1
+        if penalised and ctx.training and ctx.step % self.options.penalty_every == 0:
             terms |= self._penalties(nets["discriminator"], batch["image"], generated, told, ctx)
         if self.options.loss == "wasserstein":
             return Loss(terms)  # whose critic draws no line at zero
@@ -170,8 +171,17 @@ class Adversarial(Objective):
     def _penalties(
         self, critic: nn.Module, real: Tensor, generated: Tensor, told: dict[str, Tensor], ctx: Context
     ) -> dict[str, Term]:
-        """Those that the options ask for."""
+        """Those that the options ask for.
+
+        Raises:
+            ConfigError: the discriminator is compiled.
+        """
         options, count, terms = self.options, len(real), {}
+        if any(name.endswith("_orig_mod") for name, _ in critic.named_modules()):
+            raise ConfigError(
+                "objective.gradient_penalty and r1 differentiate a gradient, which torch.compile cannot; set "
+                "trainer.compile=false"
+            )
         if options.gradient_penalty:
             share = ctx.rows.uniform("mix")[:, None, None, None]
             slopes = _slopes(critic, share * real + (1 - share) * generated, told)
