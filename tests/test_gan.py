@@ -197,6 +197,14 @@ def test_the_largest_singular_value_of_every_layer_is_one(averaged):
         assert torch.linalg.svdvals(effective(layer))[0].item() == pytest.approx(1, abs=0.01)
 
 
+def test_the_singular_vector_of_an_average_need_not_have_length_one():
+    layer = layers(build(ARCHITECTURE, FORMS["spectral norm"]))[0].eval()
+    image = torch.randn(2, 3, 16, 16)
+    before = layer(image)
+    layer.u *= 0.5
+    torch.testing.assert_close(layer(image), before)
+
+
 def test_the_singular_value_is_found_before_training():
     for layer in layers(build(ARCHITECTURE, FORMS["spectral norm"])):
         assert torch.linalg.svdvals(effective(layer))[0].item() == pytest.approx(1, abs=0.1)
