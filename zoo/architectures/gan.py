@@ -7,7 +7,7 @@ linear layers, ReLU in the generator and leaky ReLU in the discriminator.
 
 What later papers added is there when the config asks for it:
 - `num_classes`: the generator's batch norms have scales and shifts for each class, and the discriminator looks for
-  the class by projection (Miyato and Koyama, 2018, https://arxiv.org/abs/1802.05637, section 5 and equation 5);
+  the class by projection (Miyato and Koyama, 2018, https://arxiv.org/abs/1802.05637, equation 5);
 - `spectral_norm` of the discriminator (Miyato et al., 2018, https://arxiv.org/abs/1802.05957);
 - `discriminator_norm`: a critic whose slope is penalised has layer norm or none (Gulrajani et al., 2017,
   https://arxiv.org/abs/1704.00028, section 4).
@@ -17,7 +17,8 @@ Differences from the paper:
   1024 channels;
 - z is drawn from a normal distribution rather than uniformly, as in that code;
 - `image_size` may be 4 * 2**k for any k >= 1: each doubling is one block more in both networks;
-- `depth` adds blocks that keep the resolution, for images so small that there are few others.
+- `depth` adds blocks that keep the resolution, for images so small that there are few others;
+- the preset `gan_conditional` is the same networks told ten classes, and of no paper.
 
 Differences from the later ones: the projection is of the whole last map, which this discriminator's head reads, and not
 of its sum over positions; spectral norm looks at the singular vector after, not before, its step of power iteration.
