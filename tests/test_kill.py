@@ -26,6 +26,16 @@ RUNS = {
         "trainer.ema=0.99",
     ],
     "gan": ["configs/gan/gan-digits.yaml", f"trainer.steps={40 * KILLS}", "objective.features=null"],
+    "gan_told_and_penalised": [
+        "configs/gan/gan_conditional-digits.yaml",
+        f"trainer.steps={40 * KILLS}",
+        "objective.features=null",
+        "objective.loss=hinge",
+        "objective.r1=0.1",
+        "objective.penalty_every=4",
+        "model.spectral_norm=true",
+        "model.discriminator_norm=layer",
+    ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 

@@ -72,7 +72,8 @@ def run(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
     """
     outputs = [model(**inputs)]
     if hasattr(model, "discriminator"):
-        outputs.append(model.discriminator(tree_leaves(outputs)[0]))
+        told = {name: value for name, value in inputs.items() if name == "label"}
+        outputs.append(model.discriminator(tree_leaves(outputs)[0], **told))
     return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -18,7 +17,7 @@ def recomputing(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Let the blocks of these networks recompute while this lasts; they are what `stages` and `blocks` hold."""
     units: list[Any] = [unit for network in networks for unit in _units(network)]
     for unit in units:
-        contexts = partial(_contexts, [module for module in unit.modules() if isinstance(module, _BatchNorm)])
+        contexts = partial(_contexts, _statistics(unit))
         unit.forward = partial(checkpoint, unit.forward, use_reentrant=False, context_fn=contexts)
     try:
         yield
@@ -36,19 +35,34 @@ def _units(network: nn.Module) -> Iterator[nn.Module]:
             yield from inner if blocks else [stage]
 
 
-def _contexts(norms: list[_BatchNorm]) -> tuple[Any, Any]:
-    """What surrounds the first computation and the second, which must not count the batch once more."""
-    return nullcontext(), _without_statistics(norms)
+def _statistics(unit: nn.Module) -> list[Tensor]:
+    """What a forward pass may move: the buffers that are saved, for tables are not."""
+    saved = unit.state_dict().keys()
+    return [buffer for name, buffer in unit.named_buffers() if name in saved]
 
 
-@contextmanager
-def _without_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
-    """The running statistics stay; they are still passed along, for both computations must save the same tensors."""
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, momentum, count in before:
-            norm.momentum, norm.num_batches_tracked = momentum, count
+def _contexts(statistics: list[Tensor]) -> tuple[Any, Any]:
+    """What surrounds the first computation and the later ones, which must not count the batch once more."""
+    return nullcontext(), _Again(statistics)
+
+
+class _Again:
+    """A computation that begins with the statistics that the first one began with, and leaves today's as they are.
+
+    It may come twice, when a gradient is differentiated.
+    """
+
+    def __init__(self, statistics: list[Tensor]) -> None:
+        self.statistics, self.first = statistics, [buffer.clone() for buffer in statistics]
+        self.today: list[Tensor] = []
+
+    def __enter__(self) -> None:
+        self.today = [buffer.clone() for buffer in self.statistics]
+        self._put(self.first)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(self.today)
+
+    def _put(self, values: list[Tensor]) -> None:
+        for buffer, value in zip(self.statistics, values, strict=True):
+            buffer.data.copy_(value)  # by .data, for autograd would take it for a change of what it has saved
