@@ -13,6 +13,8 @@ from zoo.training.data import Spec
 from zoo.training.objectives import Context
 from zoo.training.objectives.denoising import Denoising, DenoisingConfig
 from zoo.training.random import Rows
+from zoo.training.run import RunConfig
+from zoo.training.trainer import Trainer
 
 SPEC = Spec(
     keys=("image", "target"), in_channels=1, image_size=4, num_classes=3, mean=(0.5,), std=(0.5,),
@@ -208,3 +210,25 @@ def test_bits_are_counted_of_levels_that_are_known():
     alpha, sigma = objective.diffusion.schedule.level(torch.tensor(0))
     nats = float((alpha / sigma * image).square().mean() / 2)  # of an image that a network takes for grey at every step
     assert objective.summarize(totals)["bits_per_dim"] == pytest.approx(nats / math.log(2), rel=0.03)
+
+
+TINY = {"name": "unet", "channels": (8,), "depth": 1, "attention_levels": (), "norm_groups": 4}
+DIGITS = {"name": "digits", "normalize": "range", "batch_size": 32}
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_a_network_may_be_told_the_classes_of_labelled_images_or_not(classes):
+    config = RunConfig.of(
+        {"model": TINY | {"num_classes": classes}, "data": DIGITS, "objective": {"name": "denoising", "bound": 1},
+         "trainer": {"steps": 2, "device": "cpu"}}
+    )  # fmt: skip
+    trainer = Trainer(config, quiet=True)
+    metrics = trainer.fit().metrics
+    assert trainer.config.model["num_classes"] == classes
+    assert (trainer.objective.num_classes or 0) == classes
+    assert metrics["bits_per_dim"] > 1
+
+
+def test_a_network_is_not_told_fewer_classes_than_there_are():
+    with pytest.raises(ConfigError, match="UNet has num_classes 9, but the data have 10"):
+        Trainer(RunConfig.of({"model": TINY | {"num_classes": 9}, "data": DIGITS, "trainer": {"steps": 1}}))

@@ -26,6 +26,14 @@ RUNS = {
         "trainer.ema=0.99",
     ],
     "gan": ["configs/gan/gan-digits.yaml", f"trainer.steps={40 * KILLS}", "objective.features=null"],
+    "diffusion": [
+        "configs/unet/unet-digits.yaml",
+        "model.channels=[16]",
+        "model.attention_levels=[]",
+        f"trainer.steps={40 * KILLS}",
+        "trainer.ema=0.99",
+        "objective.features=null",
+    ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 
