@@ -146,6 +146,7 @@ def load(options: PhotoPatches) -> Splits:
         mean=mean,
         std=std,
         value_range=(0.0, 1.0),
+        levels=int(WHITE) + 1,
     )
     return Splits(
         spec=spec,
