@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo.config import ConfigError
 from zoo.diffusion import divergence
 from zoo.training.data import Spec
@@ -20,6 +21,10 @@ SPEC = Spec(
     keys=("image", "target"), in_channels=1, image_size=4, num_classes=3, mean=(0.5,), std=(0.5,),
     value_range=(0.0, 1.0),
 )  # fmt: skip
+
+TINY = {"name": "unet", "channels": (8,), "depth": 1, "attention_levels": (), "norm_groups": 4}
+DIGITS = {"name": "digits", "normalize": "range", "batch_size": 32}
+SMALL = {"patch_size": 2, "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 16}
 
 
 class Sizes:
@@ -192,10 +197,15 @@ def test_the_bound_of_a_learnt_variance_is_in_bits_of_all_steps():
 
 
 def test_a_variance_is_not_learnt_where_time_has_no_steps():
-    network = Network()
-    network.config.learned_sigma = True
+    network = zoo.create(zoo.config("dit", **SMALL))
     with pytest.raises(ConfigError, match=r"flow has no steps whose variance .* set model.learned_sigma=false"):
         ready(network, schedule="flow", prediction="velocity")
+
+
+def test_an_output_is_a_prediction_or_one_with_the_variance():
+    network = zoo.create(zoo.config("unet", **{key: TINY[key] for key in TINY.keys() - {"name"}}, out_channels=5))
+    with pytest.raises(ConfigError, match=r"UNet has out_channels 5 for in_channels 3; .* set model.out_channels=3"):
+        ready(network)
 
 
 def test_bits_are_counted_of_levels_that_are_known():
@@ -210,10 +220,6 @@ def test_bits_are_counted_of_levels_that_are_known():
     alpha, sigma = objective.diffusion.schedule.level(torch.tensor(0))
     nats = float((alpha / sigma * image).square().mean() / 2)  # of an image that a network takes for grey at every step
     assert objective.summarize(totals)["bits_per_dim"] == pytest.approx(nats / math.log(2), rel=0.03)
-
-
-TINY = {"name": "unet", "channels": (8,), "depth": 1, "attention_levels": (), "norm_groups": 4}
-DIGITS = {"name": "digits", "normalize": "range", "batch_size": 32}
 
 
 @pytest.mark.parametrize("classes", [0, 10])
@@ -232,3 +238,14 @@ def test_a_network_may_be_told_the_classes_of_labelled_images_or_not(classes):
 def test_a_network_is_not_told_fewer_classes_than_there_are():
     with pytest.raises(ConfigError, match="UNet has num_classes 9, but the data have 10"):
         Trainer(RunConfig.of({"model": TINY | {"num_classes": 9}, "data": DIGITS, "trainer": {"steps": 1}}))
+
+
+def test_a_network_that_says_the_variance_is_trained_and_drawn_from():
+    config = RunConfig.of(
+        {"model": {"name": "dit", **SMALL}, "data": DIGITS, "trainer": {"steps": 3, "device": "cpu", "log_every": 1},
+         "objective": {"name": "denoising", "bound": 1, "sampler": "ddpm", "sampling_steps": 2,
+                       "features": "resnet20.digits"}}
+    )  # fmt: skip
+    metrics = Trainer(config, quiet=True).fit().metrics
+    assert {"bits_per_dim", "frechet_distance", "as_asked"} <= metrics.keys()
+    assert all(math.isfinite(value) for value in metrics.values())

@@ -98,8 +98,8 @@ class Denoising(Objective):
         """Nothing more is needed, but the network's classes are the data's.
 
         Raises:
-            ConfigError: labels are asked for or hidden where there are none, or a variance is to be learnt where there
-                is none.
+            ConfigError: labels are asked for or hidden where there are none, or the output has other channels than can
+                be learnt.
         """
         config = getattr(model, "config", None)
         self.num_classes = getattr(config, "num_classes", None) or None
@@ -112,11 +112,7 @@ class Denoising(Objective):
             raise ConfigError("objective.label_dropout hides classes, and the network has none; set model.num_classes")
         if self.options.label_dropout and not getattr(config, "null_label", True):
             raise ConfigError("objective.label_dropout needs a label that says nothing; set model.null_label=true")
-        if getattr(config, "learned_sigma", False) and not isinstance(self.diffusion.schedule, Discrete):
-            raise ConfigError(
-                f"objective.schedule {self.options.schedule} has no steps whose variance could be learnt; set "
-                "model.learned_sigma=false, or choose linear, cosine or sigmoid"
-            )
+        self._check_output(model)
         return {}
 
     def facts(self) -> dict[str, Any]:
@@ -200,6 +196,28 @@ class Denoising(Objective):
             uniform = (part + ctx.rows.uniform(f"bound_step{part}")) / count
             total += bits_per_dim(self.diffusion, network, image, noise, uniform, self.spec.levels or 0).sum()
         return total
+
+    def _check_output(self, model: nn.Module) -> None:
+        """Refuse what is neither a prediction nor one with a variance that can be learnt."""
+        config = getattr(model, "config", None)
+        channels, out = getattr(config, "in_channels", None), getattr(config, "out_channels", None)
+        if channels is None or out in (None, channels):
+            return
+        remedy = (
+            "set model.learned_sigma=false"
+            if hasattr(config, "learned_sigma")
+            else f"set model.out_channels={channels}"
+        )
+        if out != 2 * channels:
+            raise ConfigError(
+                f"{type(model).__name__} has out_channels {out} for in_channels {channels}; a prediction has as many, "
+                f"one with the variance twice as many; {remedy}"
+            )
+        if not isinstance(self.diffusion.schedule, Discrete):
+            raise ConfigError(
+                f"objective.schedule {self.options.schedule} has no steps whose variance {type(model).__name__} could "
+                f"learn; {remedy}, or choose linear, cosine or sigmoid"
+            )
 
     def _network(self, nets: Networks, label: Tensor | None) -> Any:
         told = {} if label is None else {"label": label}
