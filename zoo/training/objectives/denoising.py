@@ -44,7 +44,7 @@ class DenoisingConfig(DiffusionConfig, JudgeConfig):
     """Of these draws; above 1, further away from what the network draws when no class is asked for."""
     bound: int = 0
     """At how many random steps for each image evaluation estimates `bits_per_dim`, the variational bound on its cost,
-    of which `zoo.diffusion.bound` tells; 0: not at all."""
+    of which `zoo.diffusion.bound` tells; of a network with classes, when the class is known. 0: not at all."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
