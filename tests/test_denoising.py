@@ -1,19 +1,30 @@
 """Denoising as an objective: what the network is shown and asked, how errors weigh, and what is drawn in evaluation."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo.config import ConfigError
+from zoo.diffusion import divergence
 from zoo.training.data import Spec
 from zoo.training.objectives import Context
 from zoo.training.objectives.denoising import Denoising, DenoisingConfig
 from zoo.training.random import Rows
+from zoo.training.run import RunConfig
+from zoo.training.trainer import Trainer
 
 SPEC = Spec(
     keys=("image", "target"), in_channels=1, image_size=4, num_classes=3, mean=(0.5,), std=(0.5,),
     value_range=(0.0, 1.0),
 )  # fmt: skip
+
+TINY = {"name": "unet", "channels": (8,), "depth": 1, "attention_levels": (), "norm_groups": 4}
+DIGITS = {"name": "digits", "normalize": "range", "batch_size": 32}
+SMALL = {"patch_size": 2, "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 16}
 
 
 class Sizes:
@@ -136,3 +147,105 @@ def test_classes_are_the_data_s():
         Denoising(DenoisingConfig(), Spec(keys=("image",))).build(Network(num_classes=3))
     with pytest.raises(ConfigError, match="label_dropout hides classes, and the network has none"):
         ready(Network(), label_dropout=0.1)
+
+
+def test_images_are_drawn_with_fresh_noise_by_ddpm():
+    network = Network()
+    objective = ready(network, sampler="ddpm", sampling_steps=3)
+    steps = []
+
+    def draw_noise(step):
+        steps.append(step)
+        return torch.ones(5, 1, 4, 4)
+
+    objective.draw({"model": network}, torch.zeros(5, 1, 4, 4), None, draw_noise)
+    assert steps == [0, 1]
+
+
+class Saying(Network):
+    """Takes what it is shown for the noise, and says how much variance."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = nn.Parameter(torch.tensor(spread))
+
+    def forward(self, image, timestep, label=None):
+        return torch.cat([self.scale * image, 0 * image + 2 * self.spread - 1], 1)
+
+
+def test_a_variance_is_learnt_by_the_bound_and_the_prediction_is_not():
+    network = Saying(0.5)
+    objective = ready(network)
+    terms = objective.loss(objective.phases()[0], {"model": network}, batch(), context()).terms
+    assert terms["bound"][2] == 0.001
+    gradients = [
+        torch.autograd.grad(terms[name][0], (network.scale, network.spread), retain_graph=True, allow_unused=True)
+        for name in ("bound", "denoising")
+    ]
+    assert [[bool(gradient) for gradient in pair] for pair in gradients] == [[False, True], [True, False]]
+
+
+def test_the_bound_of_a_learnt_variance_is_in_bits_of_all_steps():
+    network, (timestep,) = Saying(0.3), (context(1).rows.uniform("timestep") * 1000).long()
+    assert timestep > 0
+    objective = ready(network)
+    total = objective.loss(objective.phases()[0], {"model": network}, batch(1), context(1)).terms["bound"][0]
+    image, noise = batch(1)["image"], context(1).rows.normal("noise", (1, 4, 4))
+    x, times = objective.diffusion.noisy(image, noise, timestep[None]), (timestep[None], timestep[None] - 1)
+    nats = divergence(objective.diffusion, x, network(x, timestep[None]), image, *times)
+    assert total.item() == pytest.approx(1000 * nats.item() / 16 / math.log(2), rel=1e-4)
+
+
+def test_a_variance_is_not_learnt_where_time_has_no_steps():
+    network = zoo.create(zoo.config("dit", **SMALL))
+    with pytest.raises(ConfigError, match=r"flow has no steps whose variance .* set model.learned_sigma=false"):
+        ready(network, schedule="flow", prediction="velocity")
+
+
+def test_an_output_is_a_prediction_or_one_with_the_variance():
+    network = zoo.create(zoo.config("unet", **{key: TINY[key] for key in TINY.keys() - {"name"}}, out_channels=5))
+    with pytest.raises(ConfigError, match=r"UNet has out_channels 5 for in_channels 3; .* set model.out_channels=3"):
+        ready(network)
+
+
+def test_bits_are_counted_of_levels_that_are_known():
+    with pytest.raises(ConfigError, match="do not say how many different ones there are"):
+        ready(Network(), bound=5)
+    objective = Denoising(DenoisingConfig(bound=100, prediction="x0"), replace(SPEC, levels=17))
+    objective.build(Network())
+    image = (batch(40)["image"] * 8).round() / 8
+    with torch.no_grad():
+        totals = objective.evaluate({"model": Network()}, {"image": image}, context(40, training=False))
+    assert totals["bits_per_dim"][1] == 100 * 40
+    alpha, sigma = objective.diffusion.schedule.level(torch.tensor(0))
+    nats = float((alpha / sigma * image).square().mean() / 2)  # of an image that a network takes for grey at every step
+    assert objective.summarize(totals)["bits_per_dim"] == pytest.approx(nats / math.log(2), rel=0.03)
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_a_network_may_be_told_the_classes_of_labelled_images_or_not(classes):
+    config = RunConfig.of(
+        {"model": TINY | {"num_classes": classes}, "data": DIGITS, "objective": {"name": "denoising", "bound": 1},
+         "trainer": {"steps": 2, "device": "cpu"}}
+    )  # fmt: skip
+    trainer = Trainer(config, quiet=True)
+    metrics = trainer.fit().metrics
+    assert trainer.config.model["num_classes"] == classes
+    assert (trainer.objective.num_classes or 0) == classes
+    assert metrics["bits_per_dim"] > 1
+
+
+def test_a_network_is_not_told_fewer_classes_than_there_are():
+    with pytest.raises(ConfigError, match="UNet has num_classes 9, but the data have 10"):
+        Trainer(RunConfig.of({"model": TINY | {"num_classes": 9}, "data": DIGITS, "trainer": {"steps": 1}}))
+
+
+def test_a_network_that_says_the_variance_is_trained_and_drawn_from():
+    config = RunConfig.of(
+        {"model": {"name": "dit", **SMALL}, "data": DIGITS, "trainer": {"steps": 3, "device": "cpu", "log_every": 1},
+         "objective": {"name": "denoising", "bound": 1, "sampler": "ddpm", "sampling_steps": 2,
+                       "features": "resnet20.digits"}}
+    )  # fmt: skip
+    metrics = Trainer(config, quiet=True).fit().metrics
+    assert {"bits_per_dim", "frechet_distance", "as_asked"} <= metrics.keys()
+    assert all(math.isfinite(value) for value in metrics.values())

@@ -36,6 +36,14 @@ RUNS = {
         "model.spectral_norm=true",
         "model.discriminator_norm=layer",
     ],
+    "diffusion": [
+        "configs/unet/unet-digits.yaml",
+        "model.channels=[16]",
+        "model.attention_levels=[]",
+        f"trainer.steps={40 * KILLS}",
+        "trainer.ema=0.99",
+        "objective.features=null",
+    ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 

@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 
 STEPS = 1000
-"""Of the discrete schedules, and the largest timestep of `flow`."""
+"""Of the discrete schedules, and the largest timestep of `flow`; as many stand for all where time is continuous."""
 LARGEST_BETA = 0.999
 """Of the cosine and the sigmoid schedule, whose last step would leave nothing (Nichol and Dhariwal, section 3.2)."""
 
 
 class Schedule(Protocol):
     """What is asked of a noise schedule."""
+
+    @property
+    def steps(self) -> int:
+        """How many timesteps there are at most, or where time is continuous, how many stand for all."""
+        ...
 
     def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma, float32, of timesteps of any shape."""
@@ -47,6 +52,11 @@ class Discrete:
     alpha_bar: Tensor
     """(steps,) float64, falling."""
 
+    @property
+    def steps(self) -> int:
+        """See `Schedule`."""
+        return len(self.alpha_bar)
+
     def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule`; timesteps are int64."""
         kept = self.alpha_bar.to(timestep.device)[timestep]
@@ -54,14 +64,13 @@ class Discrete:
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Each step as often."""
-        return (uniform * len(self.alpha_bar)).long()
+        return (uniform * self.steps).long()
 
     def timesteps(self, steps: int) -> Tensor:
         """Evenly spaced from the last one on, so that sampling begins at noise: Lin et al., 2023, table 2, trailing."""
-        total = len(self.alpha_bar)
-        if not 1 <= steps <= total:
-            raise ValueError(f"steps {steps} is not in 1 to {total}, the number of the schedule's own")
-        return (total - torch.arange(steps, dtype=torch.float64) * total / steps).round().long() - 1
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"steps {steps} is not in 1 to {self.steps}, the number of the schedule's own")
+        return (self.steps - torch.arange(steps, dtype=torch.float64) * self.steps / steps).round().long() - 1
 
 
 def linear(start: float = 1e-4, end: float = 0.02, steps: int = STEPS) -> Discrete:
@@ -107,6 +116,11 @@ class EDM:
     log_std: float = 1.2
     """Of log sigma in training; table 1."""
 
+    @property
+    def steps(self) -> int:
+        """See `Schedule`."""
+        return STEPS
+
     def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule`."""
         return torch.ones_like(timestep, dtype=torch.float32), (4 * timestep).exp().float()
@@ -131,6 +145,11 @@ class Flow:
     """Above 1, more of the steps at large noise, as large images want: Esser et al., 2024, equation 23."""
     logit_normal: bool = False
     """Whether training prefers the middle, by a standard normal logit of sigma: Esser et al., 2024, section 3.1."""
+
+    @property
+    def steps(self) -> int:
+        """See `Schedule`."""
+        return STEPS
 
     def level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule`."""

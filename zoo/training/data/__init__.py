@@ -44,6 +44,9 @@ class Spec:
     target_std: tuple[float, ...] = ()
     value_range: tuple[float, float] | None = None
     """The range of an image before normalisation."""
+    levels: int | None = None
+    """How many different numbers pixels consist of, evenly spaced over `value_range`; None if that is not known, as for
+    images that were interpolated."""
     frames: int | None = None
     """Of a video."""
     tokenizer: Mapping[str, bytes] = field(default_factory=dict)

@@ -76,6 +76,7 @@ def load(options: Digits) -> Splits:
         mean=mean,
         std=std,
         value_range=(0.0, 1.0),
+        levels=int(WHITE) + 1 if options.image_size == SIZE else None,
     )
     return Splits(spec=spec, train=part(train, options.shift), val=part(val) if len(val) else None, test=part(test))
 
