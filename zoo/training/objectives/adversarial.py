@@ -114,7 +114,7 @@ class Adversarial(Objective):
             totals[f"{phase.name}_loss"] = (torch.stack([total for total, _, _ in terms]).sum(), rows(batch))
         if self.jury.judge is not None:
             z = ctx.rows.normal("samples", (self.options.samples_per_image, *self.latent_shape)).flatten(0, 1)
-            totals |= self.jury.totals(batch["image"], nets["generator"](z=z))
+            totals |= self.jury.totals(batch["image"], nets["generator"](z=z), samples=ctx.rows.samples)
         return totals
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

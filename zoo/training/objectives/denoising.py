@@ -123,7 +123,7 @@ class Denoising(Objective):
         image, each = batch["image"], self.options.samples_per_image
         noise = ctx.rows.normal("samples", (each, *image.shape[1:])).flatten(0, 1)
         asked = None if self.num_classes is None else batch["target"].repeat_interleave(each)
-        return totals | self.jury.totals(image, self.draw(nets, noise, asked), asked)
+        return totals | self.jury.totals(image, self.draw(nets, noise, asked), asked, samples=ctx.rows.samples)
 
     def draw(self, nets: Networks, noise: Tensor, label: Tensor | None) -> Tensor:
         """Images from noise, both (batch, channels, height, width), of these classes, (batch,)."""
