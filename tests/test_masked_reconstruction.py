@@ -109,7 +109,7 @@ def test_a_model_that_hides_nothing_is_refused():
 
 def test_a_short_run_learns_where_digits_have_ink():
     assert suited(ARCHITECTURE.task, SPEC, ("image", "noise")) == "masked_reconstruction"
-    assert suited(ARCHITECTURE.task, SPEC, ("image",)) == "reconstruction"
+    assert suited("image-to-image", SPEC, ("image",)) == "reconstruction"
     sections = {
         "model": {"name": "mae", **{name: value for name, value in SMALL.items() if name != "image_size"}},
         "data": {"name": "digits", "batch_size": 64},

@@ -142,7 +142,7 @@ def check_range(name: str, spec: Spec) -> None:
 
 def _rows(features: Tensor, places: Tensor) -> Tensor:
     """A matrix with a row for every image of the split, of which only these are there: so parts of it add up."""
-    return torch.sparse_coo_tensor(places[None], features.cpu(), (MOST, features.shape[1]))
+    return torch.sparse_coo_tensor(places[None], features.cpu(), (MOST, features.shape[1]), check_invariants=True)
 
 
 def unit(image: Tensor) -> Tensor:
