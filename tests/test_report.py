@@ -29,6 +29,14 @@ RUNS = {
         "model": {"name": "gan", "latent_dim": 8, "generator_width": 8, "discriminator_width": 8},
         "data": {"name": "digits", "normalize": "range"},
     },
+    "reconstruction": {
+        "model": {"name": "autoencoder", "widths": [8], "latent_dim": 2},
+        "data": {"name": "digits", "normalize": "none"},
+    },
+    "elbo": {
+        "model": {"name": "vae", "widths": [8], "mlp_dim": 8},
+        "data": {"name": "photo_patches", "image_size": 16, "samples": 64},
+    },
     "causal_lm": {
         "model": {"name": "gpt2", "depth": 1, "dim": 16, "num_heads": 2},
         "data": {"name": "text", "path": "TEXT", "seq_len": 64},
@@ -38,6 +46,8 @@ FILES = {
     "classification": {"curves.png", "confusion.png", "mistakes.png"},
     "regression": {"curves.png", "predictions.png"},
     "adversarial": {"curves.png", "samples.png"},
+    "reconstruction": {"curves.png", "images.png", "components.png", "codes.png"},
+    "elbo": {"curves.png", "images.png"},
     "causal_lm": {"curves.png"},
 }
 

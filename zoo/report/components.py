@@ -105,7 +105,7 @@ def over_length(figure: "Figure", errors: np.ndarray, points: Sequence[Point]) -
     axes = figure.subplots()
     lengths = np.arange(1, len(errors))
     axes.plot(lengths, errors[1:], color=MUTED, label="principal components")
-    axes.set(xscale="log", yscale="log", xlabel="numbers in the code", title="error per pixel")
+    axes.set(xscale="log", xlabel="numbers in the code", title="error per pixel")
     for point in points:
         linear = errors[point.latent_dim]
         axes.plot([point.latent_dim] * 2, [point.error, linear], color=point.colour, linewidth=1, linestyle=":")
@@ -116,11 +116,10 @@ def over_length(figure: "Figure", errors: np.ndarray, points: Sequence[Point]) -
     ticks = sorted({1, len(errors) - 1, *(point.latent_dim for point in points)})
     axes.set_xticks(ticks, map(str, ticks))
     axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
     axes.grid(visible=False, axis="x")
-    axes.margins(0.08, 0.12)
-    axes.legend(loc="lower left")
+    axes.margins(x=0.08)
+    axes.set_ylim(0, 1.1 * errors[1])
+    axes.legend(loc="upper right")
 
 
 def maps(figure: "Figure", panels: Sequence[tuple[str, Tensor]], targets: Tensor, labels: Sequence[str]) -> None:

@@ -24,6 +24,8 @@ SIDE = 96
 """Pixels: smaller images are shown larger, each of their pixels a square."""
 FEW = 400
 """Samples in a map of codes, where more would lie on top of each other."""
+LINE = 4
+"""Pixels between an image and what was made of it."""
 AXES = 2
 """Numbers in a code that is shown as a map."""
 PLAIN = Spec(keys=())
@@ -83,7 +85,7 @@ def _strips(title: str, lead: str, rows: Sequence[Tensor]) -> Part:
 
 def _apart(column: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The images of a column with a white line between them."""
-    line = np.ones((4, *column[0].shape[1:]), column[0].dtype)
+    line = np.ones((LINE, *column[0].shape[1:]), column[0].dtype)
     return [piece for image in column for piece in (line, image)][1:]
 
 
