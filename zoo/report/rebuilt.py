@@ -37,15 +37,13 @@ def autoencoder(run: Run, model: Any, test: Split, spec: Spec) -> Part:
     image = _some(test)["image"]
     with torch.inference_mode():
         back = model(image=image).reconstruction.float()
-    below = [unit_image(back, spec)]
-    lead = "Above what was given, below what came back."
+    shown = [unit_image(image, spec), unit_image(back, spec)]
     known = components.point(run, run.config.model.get("name", "autoencoder"), FIRST)
     found = None if known is None or run.splits is None else components.principal(run.splits)
-    if known is None or found is None or run.splits is None:
-        return _strips("What comes back", lead, [unit_image(image, spec), *below])
-    below.append(found.rebuilt(unit_image(image, spec), known.latent_dim))
+    if known is None or run.splits is None or found is None:
+        return _strips("What comes back", "Above what was given, below what came back.", shown)
     lead = f"From the top: what was given, what came back, and what {known.latent_dim} principal components give back."
-    part = _strips("What comes back", lead, [unit_image(image, spec), *below])
+    part = _strips("What comes back", lead, [*shown, found.rebuilt(shown[0], known.latent_dim)])
     curve = components.beside(found, run.splits, [known])
     return _joined(part, curve, _map(model, found, test, spec) if known.latent_dim == AXES else Part(()))
 
