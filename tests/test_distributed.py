@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_judging import PAIRED, drawer
 from test_resume import final
 from test_trainer import TwoCounts
 from toys import Net, splits, trainer
@@ -19,6 +20,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from toys import Net, Classify, splits, trainer
 from test_trainer import Alternate, TwoCounts
+from test_judging import drawer
 from test_resume import Crash, crash_at
 from zoo.training.objectives import NoOptions
 
@@ -29,6 +31,7 @@ if __name__ == "__main__":
         options = dict(data=data, batch_size=4, steps=13, clip_norm=1.0, eval_every=13, out={out!r} + "/" + name)
         trainer(objective=kind(NoOptions(), data.spec), **options).fit()
     trainer(data=data, batch_size=2, accumulate=2, out={out!r} + "/accumulated", steps=13, clip_norm=1.0).fit()
+    drawer(all_pairs=True, batch_size=4, out={out!r} + "/judged").fit()
     norm = lambda: Net(norm=True, dropout=0.3)
     options = dict(data=data, batch_size=4, steps=13, checkpoint_every=1, ema=0.9)
     trainer(norm(), out={out!r} + "/whole", **options).fit()
@@ -80,6 +83,14 @@ def test_two_ranks_measure_what_one_process_measures(two_ranks, tmp_path):
     assert [(event["step"], event["split"]) for event in one] == [(event["step"], event["split"]) for event in two]
     for mine, theirs in zip(one, two, strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_two_ranks_show_the_judge_each_image_once(two_ranks, tmp_path):
+    alone = drawer(all_pairs=True, out=tmp_path)
+    alone.fit()
+    found, expected = (list(read_log(folder / "log.jsonl"))[-1] for folder in (two_ranks / "judged", tmp_path))
+    names = ("elbo", "frechet_distance", "classes", "confident", *PAIRED)
+    assert {name: found[name] for name in names} == pytest.approx({name: expected[name] for name in names}, rel=1e-4)
 
 
 def test_two_ranks_with_phases_agree_with_one_process(two_ranks, tmp_path):

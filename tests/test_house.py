@@ -36,7 +36,7 @@ BASES = {
     "nn.Module", "Protocol", "NamedTuple", "Objective", "torch.autograd.Function", "Generic", "Sequence",
     "types.ModuleType", "yaml.SafeLoader", "yaml.SafeDumper", "typer.core.TyperGroup", "StrEnum",
     "HoldOut", "ImageOptions", "Bundled", "Drawn",  # the options that several data sets share
-    "JudgeConfig", "DiffusionConfig",  # and objectives
+    "JudgeConfig", "QualityConfig", "DiffusionConfig",  # and objectives
 }  # fmt: skip
 ERROR = re.compile(r"(Error|Exception|SystemExit|Interrupted|DamagedFile|UnknownName|Warning)$")
 

@@ -44,6 +44,14 @@ RUNS = {
         "trainer.ema=0.99",
         "objective.features=null",
     ],
+    "vae": [
+        "configs/vae/vae-digits.yaml",
+        "trainer.epochs=null",
+        f"trainer.steps={60 * KILLS}",
+        "trainer.ema=0.99",
+        "objective.features=null",
+        f"objective.beta_warmup={40 * KILLS}",
+    ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 

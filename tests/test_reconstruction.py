@@ -13,9 +13,10 @@ import zoo
 from zoo.architectures import autoencoder, vae
 from zoo.training.data import Spec, Splits
 from zoo.training.data.arrays import Arrays
-from zoo.training.objectives import Context, NoOptions
+from zoo.training.objectives import Context
 from zoo.training.objectives.elbo import ELBO, ELBOConfig, divergence
 from zoo.training.objectives.reconstruction import OBJECTIVE as Reconstruction
+from zoo.training.quality import QualityConfig
 from zoo.training.random import Rows
 
 PLAIN = Spec(keys=("image",), in_channels=2, image_size=8, mean=(0.0, 0.0), std=(1.0, 1.0), value_range=(0.0, 1.0))
@@ -61,13 +62,13 @@ def variational(**options):
 
 def test_the_loss_is_the_mean_squared_error():
     model, image = build(autoencoder.ARCHITECTURE, SMALL), images()
-    ((found, weight),) = terms(Reconstruction(NoOptions(), PLAIN), model, image).values()
+    ((found, weight),) = terms(Reconstruction(QualityConfig(), PLAIN), model, image).values()
     torch.testing.assert_close(found, nn.functional.mse_loss(model(image).reconstruction, image))
     assert weight == 1
 
 
 @pytest.mark.parametrize(
-    "make", [lambda spec: Reconstruction(NoOptions(), spec), bound], ids=["reconstruction", "elbo"]
+    "make", [lambda spec: Reconstruction(QualityConfig(), spec), bound], ids=["reconstruction", "elbo"]
 )
 def test_the_error_is_told_for_images_in_the_unit_range_however_they_were_normalised(make):
     class Wrong(nn.Module):
@@ -107,7 +108,7 @@ def test_how_a_batch_is_cut_up_changes_nothing(kind):
     def fit(**options):
         if kind == "elbo":
             return trainer(variational(), bound(beta_warmup=4), **options).fit()
-        return trainer(build(autoencoder.ARCHITECTURE, SMALL), Reconstruction(NoOptions(), PLAIN), **options).fit()
+        return trainer(build(autoencoder.ARCHITECTURE, SMALL), Reconstruction(QualityConfig(), PLAIN), **options).fit()
 
     whole, parts = fit(batch_size=16), fit(batch_size=4, accumulate=4)
     pairs = zip(whole.model.parameters(), parts.model.parameters(), strict=True)
@@ -202,8 +203,8 @@ def test_latents_that_are_maps_get_noise_of_their_shape():
         (lambda: bound(likelihood="bernoulli").networks(variational()), r"set model\.output=sigmoid"),
         (lambda: bound().networks(build(autoencoder.ARCHITECTURE)), r"set model\.name=vae"),
         (lambda: bound().networks(nn.Linear(2, 2)), "Linear does not; choose another"),
-        (lambda: Reconstruction(NoOptions(), PLAIN).networks(variational()), r"set objective\.name=elbo"),
-        (lambda: Reconstruction(NoOptions(), PLAIN).networks(nn.Linear(2, 2)), "Linear does not; choose another"),
+        (lambda: Reconstruction(QualityConfig(), PLAIN).networks(variational()), r"set objective\.name=elbo"),
+        (lambda: Reconstruction(QualityConfig(), PLAIN).networks(nn.Linear(2, 2)), "Linear does not; choose another"),
     ],
     ids=["sigma", "beta", "range", "output", "no distribution", "elbo", "distribution", "reconstruction"],
 )

@@ -41,6 +41,10 @@ RUNS = {
         "data": "digits",
         "objective": "elbo",
     },
+    "reconstruction": {
+        "model": {"name": "autoencoder", "widths": [8], "latent_dim": 2},
+        "data": {"name": "digits", "normalize": "none"},
+    },
     "causal_lm": {
         "model": {"name": "gpt2", "depth": 1, "dim": 16, "num_heads": 2},
         "data": {"name": "text", "path": "TEXT", "seq_len": 64},
@@ -51,7 +55,8 @@ FILES = {
     "regression": {"curves.png", "predictions.png"},
     "adversarial": {"curves.png", "samples.png"},
     "denoising": {"curves.png", "samples.png"},
-    "elbo": {"curves.png", "samples.png"},
+    "reconstruction": {"curves.png", "images.png", "components.png", "codes.png"},
+    "elbo": {"curves.png", "images.png", "samples.png"},
     "causal_lm": {"curves.png"},
 }
 

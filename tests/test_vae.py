@@ -1,5 +1,7 @@
 """The VAE: its layers, its likelihoods, and that it learns something to draw from."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from laws import build
@@ -7,6 +9,8 @@ from torch import nn
 
 import zoo
 from zoo.architectures.vae import ARCHITECTURE, VAEConfig
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_layers_are_those_of_beta_vae_for_celeba():
@@ -66,3 +70,11 @@ def test_sizes_that_do_not_fit_are_refused(options, message):
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="reads 8 x 8 pixels, got 8 x 16; resize"):
         build(ARCHITECTURE)(torch.rand(1, 2, 8, 16))
+
+
+@pytest.mark.slow
+def test_digits_are_drawn_in_every_class_and_less_than_twice_as_far_off_as_by_the_mixture():
+    config = zoo.RunConfig.read(ROOT / "configs/vae/vae-digits.yaml")
+    metrics = zoo.Trainer(config, quiet=True).fit().metrics
+    assert metrics["classes"] == 10
+    assert metrics["frechet_ratio"] < 2.0

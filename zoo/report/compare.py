@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config import differing, flatten, to_dict, to_yaml
-from zoo.report import page, plots
-from zoo.report.folder import Run, read_outcome
+from zoo.report import components, page, plots
+from zoo.report.folder import Run, read_outcome, read_run
 from zoo.report.overlay import Line, Look, evaluated, height, looks, trained
-from zoo.report.page import Html, Section
+from zoo.report.page import Html, Part, Section
 from zoo.report.run import SPLITS, write_page
-from zoo.report.sections import Part
 from zoo.report.words import duration, measured, named
 from zoo.storage import is_run
 
@@ -71,7 +70,14 @@ def compare_page(folders: Sequence[str | Path], out: str | Path = "comparison.ht
     paths, out = [Path(folder) for folder in folders], Path(out)
     _check(paths, out)
     entries = [_entry(*given) for given in zip(paths, names(paths), looks(len(paths)), strict=True)]
-    parts = [results(entries), evaluation(entries), training(entries), settings(entries), repeat(entries)]
+    parts = [
+        results(entries),
+        codes(entries),
+        evaluation(entries),
+        training(entries),
+        settings(entries),
+        repeat(entries),
+    ]
     return write_page(out.parent, title(entries), hero(entries), parts, eyebrow="zoo · runs compared", name=out.stem)
 
 
@@ -166,6 +172,17 @@ def evaluation(entries: Sequence[Entry]) -> Part:
     alone = any(not line.values for drawn in lines.values() for line in drawn)
     lead = "A dotted level is a run that was evaluated at its end only." if alone else ""
     return _plots("Evaluation", lead, evaluated, lines)
+
+
+def codes(entries: Sequence[Entry]) -> Part:
+    """Autoencoders of the same images beside principal components; nothing where there are other runs among them."""
+    points = [components.point(entry.run, entry.name, entry.look.colour) for entry in entries]
+    known = [point for point in points if point is not None]
+    if len(known) < len(entries) or differing([flatten(entry.run.config.data) for entry in entries]):
+        return Part(())
+    splits = read_run(entries[0].run.folder).splits
+    found = None if splits is None else components.principal(splits)
+    return Part(()) if splits is None or found is None else components.beside(found, splits, known)
 
 
 def training(entries: Sequence[Entry]) -> Part:

@@ -8,8 +8,7 @@ from zoo.pipelines import picture, sample
 from zoo.pipelines.sample import classes_of
 from zoo.report import page, results
 from zoo.report.folder import Run
-from zoo.report.page import Section
-from zoo.report.sections import Part
+from zoo.report.page import Part, Section
 from zoo.training.data import Spec
 from zoo.weights import provenance_of
 

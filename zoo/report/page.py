@@ -30,6 +30,13 @@ class Section(NamedTuple):
     """A sentence below the heading."""
 
 
+class Part(NamedTuple):
+    """Some sections of the page, and the PNGs that show the same plots."""
+
+    sections: tuple[Section, ...]
+    files: Mapping[str, bytes] = {}
+
+
 def tag(name: str, *children: Piece, **attributes: Piece) -> Html:
     """An element.
 

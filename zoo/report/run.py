@@ -9,8 +9,7 @@ import torch
 from zoo.report import page, sections
 from zoo.report.drawn import drawn
 from zoo.report.folder import Run, read_run
-from zoo.report.page import Html
-from zoo.report.sections import Part
+from zoo.report.page import Html, Part
 from zoo.report.words import measured, named
 from zoo.storage import replace_file
 from zoo.version import __version__

@@ -3,16 +3,15 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from zoo.config import to_yaml
-from zoo.report import page, plots, results
+from zoo.report import page, plots, rebuilt, results
 from zoo.report.folder import Run
-from zoo.report.page import Html, Section
+from zoo.report.page import Html, Part, Section
 from zoo.report.results import Answers
 from zoo.report.words import duration, named
 from zoo.tokenizer import BYTES
@@ -22,13 +21,6 @@ MAX_PICTURES, FEW_PICTURES = 24, 16
 """At most so many mistakes or samples are shown; with fewer than so many mistakes, other images beside them."""
 PROMPT, WRITTEN = 48, 600
 """Bytes that a language model is given, and characters that it writes at the most."""
-
-
-class Part(NamedTuple):
-    """Some sections of the page, and the PNGs that show the same plots."""
-
-    sections: tuple[Section, ...]
-    files: Mapping[str, bytes] = {}
 
 
 def curves(run: Run) -> Part:
@@ -124,6 +116,9 @@ BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {
     "classification": classifier,
     "regression": regressor,
     "causal_lm": writer,
+    "reconstruction": rebuilt.autoencoder,
+    "elbo": rebuilt.autoencoder,
+    "masked_reconstruction": rebuilt.masked,
 }
 """What is shown of a model that learnt this; the others have their curves and facts."""
 

@@ -1,10 +1,11 @@
 """How good drawn images are in the eyes of a trained classifier; shared by all objectives whose models draw images.
 
 The judge gives the Fréchet distance between drawn and real images, how many classes the drawn ones show, in which
-share of them it recognises something, and where a class was asked for, how often that one is seen.
+share of them it recognises something, and where a class was asked for, how often that one is seen; where it is asked
+to look at all pairs, also the kernel distance, precision and recall.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,15 @@ from torch import Tensor
 from zoo.config import ConfigError, build
 from zoo.training.data import DATA_SETS, Spec
 from zoo.training.frechet import Judge, frechet_distance, moments, yardstick
+from zoo.training.kid import kernel_distance
+from zoo.training.manifold import precision_and_recall
 
 RECOGNISED = 0.5
 """The judge recognises an image when one class is more probable than all others together."""
 SEEN = 0.1
 """A class is there when its recognised share of the images is at least this part of an equal share."""
+MOST = 2**40
+"""More images than any split has, or are drawn for it."""
 Totals = dict[str, tuple[Tensor, Tensor | int]]
 
 
@@ -32,6 +37,9 @@ class JudgeConfig:
     yardstick: str | None = None
     """A data set whose training part the mixture of `zoo.training.frechet` is fitted to: its distance, for equally
     many samples, is told beside the model's. None, or no judge: no yardstick."""
+    all_pairs: bool = False
+    """Whether to compare each image with all others too, for `kernel_distance`, `precision` and `recall`. Features of
+    all images are kept, and the time grows with the square of their number."""
 
     def __post_init__(self) -> None:
         """Refuse to draw nothing."""
@@ -48,6 +56,7 @@ class Jury:
         Raises:
             ConfigError: the judge cannot look at the data's images.
         """
+        self.options = options
         self.judge = None if options.features is None else Judge(options.features)
         self.images: Tensor | None = None
         if self.judge is None:
@@ -61,24 +70,33 @@ class Jury:
         if options.yardstick is not None:
             self.images = _training_images(options.yardstick)
 
-    def totals(self, real: Tensor, drawn: Tensor, asked: Tensor | None = None) -> Totals:
+    def totals(
+        self, real: Tensor, drawn: Tensor, asked: Tensor | None = None, *, samples: Sequence[tuple[int, int]]
+    ) -> Totals:
         """What a batch adds to the verdict; nothing without a judge.
 
         Args:
             real: (batch, channels, height, width) in [-1, 1].
-            drawn: (drawn, channels, height, width), likewise.
-            asked: (drawn,), the class that each was to show.
+            drawn: (batch * samples_per_image, channels, height, width), likewise.
+            asked: (batch * samples_per_image,), the class that each was to show.
+            samples: (epoch, index) of each real image, as in `Rows`.
         """
         if self.judge is None:
             return {}
-        features, probability = self.judge(unit(drawn))
+        (features, probability), (of_real, _) = self.judge(unit(drawn)), self.judge(unit(real))
         totals: Totals = {
-            "real": (moments(self.judge(unit(real))[0]), len(real)),
+            "real": (moments(of_real), len(real)),
             "generated": (moments(features), len(drawn)),
             "recognised": ((probability > RECOGNISED).sum(0), len(drawn)),
         }
         if asked is not None:
             totals["as_asked"] = ((probability.argmax(-1) == asked).sum(), len(drawn))
+        if self.options.all_pairs:
+            index = torch.tensor([index for _, index in samples])
+            totals["real_rows"] = (_rows(of_real, index), len(real))
+            every = self.options.samples_per_image
+            places = index.repeat_interleave(every) * every + torch.arange(every).repeat(len(index))
+            totals["generated_rows"] = (_rows(features, places), len(drawn))
         return totals
 
     def metrics(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -94,6 +112,11 @@ class Jury:
         metrics["confident"] = float(recognised.sum() / drawn)
         if "as_asked" in totals:
             metrics["as_asked"] = float(torch.div(*totals["as_asked"]))
+        if self.options.all_pairs:
+            of_real, of_drawn = (totals[name][0].coalesce().values() for name in ("real_rows", "generated_rows"))
+            metrics["kernel_distance"] = kernel_distance(of_drawn, of_real)
+            one_each = of_drawn[:: self.options.samples_per_image]  # as many as are real
+            metrics["precision"], metrics["recall"] = precision_and_recall(one_each, of_real)
         return metrics
 
 
@@ -115,6 +138,11 @@ def check_range(name: str, spec: Spec) -> None:
             f"objective {name}: images reach from {min(ends):.3g} to {max(ends):.3g}, but the generator draws in "
             "[-1, 1]; set data.normalize=range"
         )
+
+
+def _rows(features: Tensor, places: Tensor) -> Tensor:
+    """A matrix with a row for every image of the split, of which only these are there: so parts of it add up."""
+    return torch.sparse_coo_tensor(places[None], features.cpu(), (MOST, features.shape[1]), check_invariants=True)
 
 
 def unit(image: Tensor) -> Tensor:

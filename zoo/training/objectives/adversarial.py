@@ -203,7 +203,7 @@ class Adversarial(Objective):
             z = ctx.rows.normal("samples", (each, *self.latent_shape)).flatten(0, 1)
             asked = batch["target"].repeat_interleave(each) if self.conditional else None
             told = {} if asked is None else {"label": asked}
-            totals |= self.jury.totals(batch["image"], nets["generator"](z=z, **told), asked)
+            totals |= self.jury.totals(batch["image"], nets["generator"](z=z, **told), asked, samples=ctx.rows.samples)
         return totals
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

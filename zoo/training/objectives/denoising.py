@@ -158,7 +158,8 @@ class Denoising(Objective):
             return ctx.rows.normal(f"samples{step}", (each, *image.shape[1:])).flatten(0, 1)
 
         asked = None if self.num_classes is None else batch["target"].repeat_interleave(each)
-        return totals | self.jury.totals(image, self.draw(nets, draw_noise(""), asked, draw_noise), asked)
+        drawn = self.draw(nets, draw_noise(""), asked, draw_noise)
+        return totals | self.jury.totals(image, drawn, asked, samples=ctx.rows.samples)
 
     def draw(self, nets: Networks, noise: Tensor, label: Tensor | None, draw_noise: Draw | None = None) -> Tensor:
         """Images in [-1, 1] from noise, both (batch, channels, height, width).

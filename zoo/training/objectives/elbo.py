@@ -21,12 +21,14 @@ from torch.nn import functional as F
 
 from zoo.config import ConfigError
 from zoo.training.data import Spec
+from zoo.training.judging import JudgeConfig, Jury, Totals
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, rows
-from zoo.training.objectives.reconstruction import check_autoencoder, unit_scale
+from zoo.training.objectives.reconstruction import check_autoencoder
+from zoo.training.quality import QualityConfig, quality, unit_image, unit_scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class ELBOConfig:
+class ELBOConfig(JudgeConfig, QualityConfig):
     """Options of the objective."""
 
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
@@ -40,6 +42,7 @@ class ELBOConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
+        super().__post_init__()
         if not self.sigma > 0:
             raise ValueError(f"sigma {self.sigma} is not positive")
         for name in ("beta", "beta_warmup"):
@@ -56,7 +59,11 @@ class ELBO(Objective):
     Evaluation gives `elbo`, the bound without beta, and its parts `nll` and `kl`, in nats per image (a Gaussian's is a
     density over images in [0, 1], and may be negative); `mse`, the error per pixel of what the mean of the latent
     gives, for images in [0, 1]; with a Bernoulli likelihood also `bits_per_dim`, -elbo in bits per pixel and channel,
-    which for images of black and white alone bounds what it takes to store them.
+    which for images of black and white alone bounds what it takes to store them. Where it is asked for, what
+    `zoo.training.quality` says of these reconstructions.
+
+    With a judge, evaluation also decodes latents that are drawn from the prior, N(0, 1), and gives what
+    `zoo.training.judging` says of the images: the means of p(x | z), for its deviation is not what images look like.
     """
 
     name = "elbo"
@@ -69,9 +76,12 @@ class ELBO(Objective):
         """See `Objective`.
 
         Raises:
-            ConfigError: the likelihood is Bernoulli's, and the images are not in [0, 1].
+            ConfigError: the likelihood is Bernoulli's, and the images are not in [0, 1], or the judge cannot look at
+                them.
         """
         super().__init__(options, spec)
+        options.check_quality()
+        self.jury = Jury(options, spec)
         self.latent_shape: Callable[[Tensor], tuple[int, ...]] | None = None
         plain = not any(spec.mean) and spec.value_range in (None, (0.0, 1.0)) and set(spec.std) <= {1.0}
         if options.likelihood == "bernoulli" and not plain:
@@ -96,7 +106,7 @@ class ELBO(Objective):
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """Both parts, the second weighted with the step's beta."""
-        nll, kl, _ = self._parts(nets, batch, self._noise(batch, ctx))
+        nll, kl = self._parts(nets, batch, self._noise(batch, ctx))
         return Loss({"nll": (nll, rows(batch), 1.0), "kl": (kl, rows(batch), self.beta(ctx))})
 
     def beta(self, ctx: Context) -> float:
@@ -104,40 +114,60 @@ class ELBO(Objective):
         warmup = self.options.beta_warmup if ctx.training else 0
         return self.options.beta * (min(1.0, ctx.step / warmup) if warmup else 1.0)
 
-    def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
-        """Both parts with noise that each image always gets, and the squared error without."""
-        nll, kl, _ = self._parts(nets, batch, self._noise(batch, ctx))
-        error = self._parts(nets, batch, None)[2]
-        return {"nll": (nll, rows(batch)), "kl": (kl, rows(batch)), "mse": (error.square().sum(), error.numel())}
+    def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> Totals:
+        """Both parts with noise that each image always gets, what is told of reconstructions without, and drawings."""
+        image = batch["image"]
+        nll, kl = self._parts(nets, batch, self._noise(batch, ctx))
+        reconstruction = nets["model"](image=image, noise=None).reconstruction.float()
+        error = self._error(reconstruction, image)
+        totals: Totals = {
+            "nll": (nll, rows(batch)),
+            "kl": (kl, rows(batch)),
+            "mse": (error.square().sum(), error.numel()),
+        }
+        if self.options.quality:
+            totals |= quality(unit_image(reconstruction, self.spec), unit_image(image, self.spec))
+        if self.jury.judge is not None:
+            z = ctx.rows.normal("samples", (self.options.samples_per_image, *self._latent_shape(image))).flatten(0, 1)
+            decoder: Any = nets["model"]
+            real, drawn = (2 * unit_image(some, self.spec) - 1 for some in (image, decoder.decode(z).float()))
+            totals |= self.jury.totals(real, drawn, samples=ctx.rows.samples)
+        return totals
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """The bound, its parts, and the error."""
-        mean = {name: float(total / count) for name, (total, count) in totals.items()}
-        metrics = {"elbo": -mean["nll"] - mean["kl"], **mean}
+        """The bound, its parts, the error, how alike images look, and what the judge says."""
+        plain = ("nll", "kl", "mse", "psnr", "ssim", "ms_ssim")
+        mean = {name: float(torch.div(*totals[name])) for name in plain if name in totals}
+        metrics = {"elbo": -mean["nll"] - mean["kl"], **mean, **self.jury.metrics(totals)}
         if self.options.likelihood == "bernoulli":
             pixels = float(totals["mse"][1] / totals["nll"][1])
             metrics["bits_per_dim"] = -metrics["elbo"] / pixels / math.log(2)
         return metrics
 
-    def _noise(self, batch: Batch, ctx: Context) -> Tensor:
+    def _latent_shape(self, image: Tensor) -> tuple[int, ...]:
         if self.latent_shape is None:
             raise ConfigError("objective elbo has not seen its model yet; call networks(model) first")
-        return ctx.rows.normal("noise", self.latent_shape(batch["image"]))
+        return self.latent_shape(image)
 
-    def _parts(self, nets: Networks, batch: Batch, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The summed -log p(x | z), the summed divergence, and the error (batch, ...) of images in [0, 1]."""
+    def _noise(self, batch: Batch, ctx: Context) -> Tensor:
+        return ctx.rows.normal("noise", self._latent_shape(batch["image"]))
+
+    def _error(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        """Of images in [0, 1]."""
+        return (reconstruction - image) * image.new_tensor(unit_scale(self.spec))[:, None, None]
+
+    def _parts(self, nets: Networks, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed -log p(x | z) and the summed divergence."""
         image = batch["image"]
         output = nets["model"](image=image, noise=noise)
         reconstruction, mu, logvar = (value.float() for value in output)
-        scale = image.new_tensor(unit_scale(self.spec))[:, None, None]
-        error = (reconstruction - image) * scale
         with torch.autocast(image.device.type, enabled=False):
             if self.options.likelihood == "bernoulli":
                 nll = F.binary_cross_entropy(reconstruction, image, reduction="sum")
             else:
-                sigma = self.options.sigma
+                sigma, error = self.options.sigma, self._error(reconstruction, image)
                 nll = (error / sigma).square().sum() / 2 + error.numel() * math.log(sigma * math.sqrt(2 * math.pi))
-            return nll, divergence(mu, logvar).sum(), error
+            return nll, divergence(mu, logvar).sum()
 
 
 def divergence(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ principal component analysis, whose error is the yardstick for all others.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from zoo.config import ConfigError
 from zoo.training.data import Spec
-from zoo.training.objectives import Batch, Context, Loss, Networks, NoOptions, Objective, Phase, rows
+from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, rows
+from zoo.training.quality import QualityConfig, Totals, quality, unit_image, unit_scale
 
 
 class Reconstruction(Objective):
@@ -18,13 +20,19 @@ class Reconstruction(Objective):
 
     A batch has `image`, (batch, channels, height, width). The model's output has `reconstruction`, of the same shape.
 
-    Evaluation gives `mse`, the error per pixel of images in [0, 1], whatever they were normalised to.
+    Evaluation gives `mse`, the error per pixel of images in [0, 1], whatever they were normalised to, and where it is
+    asked for what `zoo.training.quality` says.
     """
 
     name = "reconstruction"
-    config = NoOptions
+    config = QualityConfig
     headline = "mse"
     reads = ("image",)
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        """See `Objective`."""
+        super().__init__(options, spec)
+        options.check_quality()
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         """The model, if it encodes to codes, not to distributions over them."""
@@ -41,25 +49,29 @@ class Reconstruction(Objective):
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The summed squared error of normalised images."""
-        squared = self._error(nets, batch).square()
+        squared = (self._reconstruction(nets, batch) - batch["image"]).square()
         return Loss({"squared_error": (squared.sum(), squared.numel(), 1.0)})
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
-        """The squared error of each channel, on normalised images."""
-        squared = self._error(nets, batch).square()
-        return {
+        """The squared error of each channel, on normalised images, and how alike they look."""
+        image, reconstruction = batch["image"], self._reconstruction(nets, batch)
+        squared = (reconstruction - image).square()
+        totals: Totals = {
             "loss": (squared.sum(), squared.numel()),
             "mse": (squared.sum((0, 2, 3)), rows(batch) * squared[0, 0].numel()),
         }
+        if self.options.quality:
+            totals |= quality(unit_image(reconstruction, self.spec), unit_image(image, self.spec))
+        return totals
 
     def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """The loss, and the error in the images' own range."""
+        """The loss, the error in the images' own range, and how alike they look."""
         mean = {name: total / count for name, (total, count) in totals.items()}
-        mse = (mean["mse"] * mean["mse"].new_tensor(unit_scale(self.spec)).square()).mean()
-        return {"loss": float(mean["loss"]), "mse": float(mse)}
+        mean["mse"] = (mean["mse"] * mean["mse"].new_tensor(unit_scale(self.spec)).square()).mean()
+        return {name: float(value) for name, value in mean.items()}
 
-    def _error(self, nets: Networks, batch: Batch) -> Tensor:
-        return nets["model"](image=batch["image"]).reconstruction.float() - batch["image"]
+    def _reconstruction(self, nets: Networks, batch: Batch) -> Tensor:
+        return nets["model"](image=batch["image"]).reconstruction.float()
 
 
 def check_autoencoder(model: nn.Module, objective: str) -> nn.Module:
@@ -74,12 +86,6 @@ def check_autoencoder(model: nn.Module, objective: str) -> nn.Module:
             "does not; choose another, such as model.name=autoencoder"
         )
     return model
-
-
-def unit_scale(spec: Spec) -> tuple[float, ...]:
-    """For each channel, or for all, what a normalised pixel's 1 is in images in [0, 1]."""
-    low, high = spec.value_range or (0.0, 1.0)
-    return tuple(std / (high - low) for std in spec.std) or (1.0,)
 
 
 OBJECTIVE = Reconstruction
