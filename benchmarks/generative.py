@@ -104,7 +104,7 @@ def _times(name: str, case: Case, folder: str, seconds: float) -> Iterator[Row]:
             mode=mode,
             ratio=round(statistics.median(a / b for a, b, _ in counted), 3),
             control=round(statistics.median(a / c for a, _, c in counted), 3),
-            ours_ms=round(1000 * statistics.median(a for a, _, _ in counted), 1),
+            ours=round(1000 * statistics.median(a for a, _, _ in counted), 1),
             rounds=len(counted),
         )
 
@@ -153,8 +153,9 @@ def _memory(name: str, case: Case, folder: str) -> Iterator[Row]:
             mode=f"{mode}, peak memory",
             ratio=round(ours / theirs, 3),
             control=round(ours / again, 3),
-            ours_ms=round(ours, 1),
+            ours=round(ours, 1),
             rounds=PROCESSES,
+            unit="MB",
         )
 
 

@@ -115,6 +115,6 @@ def _row(name: str, peer: str, mode: str, steps: list[Callable[[], None]], secon
         mode=mode,
         ratio=round(statistics.median(a / b for a, b, _ in counted), 4),
         control=round(statistics.median(a / c for a, _, c in counted), 3),
-        ours_ms=round(1000 * statistics.median(a for a, _, _ in counted), 1),
+        ours=round(1000 * statistics.median(a for a, _, _ in counted), 1),
         rounds=len(counted),
     )

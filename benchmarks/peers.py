@@ -58,8 +58,10 @@ class Row:
     mode: str
     ratio: float
     control: float
-    ours_ms: float
+    ours: float
+    """In `unit`."""
     rounds: int
+    unit: str = "ms"
 
 
 def compare(library: str, pattern: str, seconds: float) -> Iterator[Row]:
@@ -88,7 +90,7 @@ def compare(library: str, pattern: str, seconds: float) -> Iterator[Row]:
                 mode=mode,
                 ratio=round(statistics.median(a / b for a, b, _ in times), 3),
                 control=round(statistics.median(a / c for a, _, c in times), 3),
-                ours_ms=round(1000 * statistics.median(a for a, _, _ in times), 1),
+                ours=round(1000 * statistics.median(a for a, _, _ in times), 1),
                 rounds=len(times),
             )
 
@@ -147,6 +149,4 @@ def save(rows: list[Row], path: Path) -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    path.write_text(
-        json.dumps({"machine": machine, "batch": BATCH, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
-    )
+    path.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
