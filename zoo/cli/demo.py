@@ -20,12 +20,14 @@ from rich.text import Text
 
 import zoo
 from zoo.cli import few_shot
+from zoo.pipelines import sample
 from zoo.report import page, plots, results, sections
+from zoo.report.drawn import drawings as drawings_of
 from zoo.report.folder import Run, read_run
-from zoo.report.page import Section
+from zoo.report.page import Part, Section
 from zoo.report.run import hero, write_page
-from zoo.report.sections import Part
 from zoo.report.words import duration, measured
+from zoo.training.data import Spec
 
 EPOCHS = 15
 """The config's own 20 are a little surer, and take a third more time."""
@@ -34,6 +36,8 @@ GPT_TEXT = "asyncio"
 """A package of Python's standard library; to measure a model on the whole library takes as long as to train it."""
 GPT_CHANGES = ["data.seq_len=32", "trainer.steps=1000", "optimizer.lr=6e-3", "optimizer.groups=[]"]
 """Short pieces learn fastest in seconds, and AdamW alone: on one core, Muon costs more time than it saves steps."""
+DRAWN = 100
+"""Digits that are drawn, each as often."""
 SHADES = " ░▒▓█"
 """From no ink to full ink."""
 
@@ -57,12 +61,14 @@ def demo(out: Path, configs: Path) -> Path:
         digits = train_digits(console, out / "digits", recipe)
     with stage(console, "It is saved, loaded again, and asked"):
         save_load_predict(console, digits, out / "saved")
+    with stage(console, "A diffusion network that comes with the zoo draws digits, and the ResNet reads them"):
+        drawings = draw_digits(console, digits)
     with stage(console, "It learns new digits from five images each"):
         accuracies = learn_new_digits(console, out / "old-digits", recipe)
     with stage(console, "A small GPT reads a package of Python's standard library"):
         gpt = train_gpt(console, out / "gpt", configs / "gpt2" / "gpt2-stdlib.yaml")
     with stage(console, "All of it on one page"):
-        path = write(out, digits, accuracies, gpt, presets)
+        path = write(out, digits, drawings, accuracies, gpt, presets)
         console.print(f"{path}  [dim]({path.stat().st_size / 1024:.0f} kB, nothing beside it is needed)[/]")
         console.print(f"{out / 'report'}/*.png")
     console.print(f"\nDone in {duration(time.monotonic() - begun)}. Open [bold]{path.resolve().as_uri()}[/]")
@@ -136,6 +142,30 @@ def save_load_predict(console: Console, run: Run, folder: Path) -> None:
     console.print(Columns(drawings, padding=(0, 2)))
 
 
+def draw_digits(console: Console, reader: Run) -> Part:
+    """Let `unet.digits` draw each digit a few times, and the reader say what it sees.
+
+    Raises:
+        RuntimeError: the reader's run has no model or no data.
+    """
+    if reader.splits is None or reader.model is None:
+        raise RuntimeError(f"{reader.folder} has no model or no data; look into {reader.folder / 'log.jsonl'}")
+    painter, spec = zoo.create("unet.digits"), reader.splits.spec
+    images, asked = sample(painter, DRAWN), torch.arange(DRAWN) % len(spec.labels)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    with torch.inference_mode():
+        guesses = reader.model((images - mean) / std).argmax(1)
+    shown = results.images(images[: max(1, console.width // 20)], Spec(keys=()))
+    captions = [
+        f"a {spec.labels[label]}, read as {spec.labels[guess]}" for label, guess in zip(asked, guesses, strict=True)
+    ]
+    right = (guesses == asked).tolist()
+    console.print(Columns([drawing(*each) for each in zip(shown, captions, right, strict=False)], padding=(0, 2)))
+    console.print(f"\n{sum(right)} of {DRAWN} are read as what was asked for.")
+    found = drawings_of(painter)
+    return found._replace(sections=(found.sections[0]._replace(title="A diffusion network draws digits"),))
+
+
 def drawing(image: np.ndarray, caption: str, right: bool) -> Text:
     """A small grey image in characters, two for each pixel."""
     levels = (image * len(SHADES)).astype(int).clip(max=len(SHADES) - 1)
@@ -198,7 +228,12 @@ def train_gpt(console: Console, folder: Path, config: Path) -> Run:
 
 
 def write(
-    out: Path, digits: Run, accuracies: Mapping[str, Sequence[float]], gpt: Run, presets: Sequence[Sequence[str]]
+    out: Path,
+    digits: Run,
+    drawings: Part,
+    accuracies: Mapping[str, Sequence[float]],
+    gpt: Run,
+    presets: Sequence[Sequence[str]],
 ) -> Path:
     """The page of the ResNet's run, with the rest of the demonstration between its mistakes and its facts."""
     curves = sections.curves(digits)
@@ -207,6 +242,7 @@ def write(
     parts = [
         learning,
         sections.behaviour(digits),
+        drawings,
         few_shot_part(accuracies),
         gpt_part(gpt),
         Part((Section("The zoo", listed),)),

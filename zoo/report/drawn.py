@@ -23,12 +23,17 @@ def drawn(run: Run) -> Part:
     if run.objective not in GENERATORS or run.model is None:
         return Part(())
     try:
-        return _drawn(run.model)
+        return drawings(run.model)
     except ValueError as error:  # such as weights that do not say what noise they were trained on
         return Part((Section("What it draws", page.note(f"{error}.")),))
 
 
-def _drawn(model: nn.Module) -> Part:
+def drawings(model: nn.Module) -> Part:
+    """The first images that a model draws.
+
+    Raises:
+        ValueError: it draws none, or its weights do not say how.
+    """
     classes = len(set(classes_of(model, COUNT) or ()))
     count, columns = (COUNT // classes * classes, classes) if classes else (COUNT, COLUMNS)
     images = sample(model, count)
