@@ -215,7 +215,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (batch, channels, size, size) in [-1, 1] from z (batch, latent_dim) and, with classes, label."""
-        check_label(label, self.config.num_classes, len(z))
+        check_label(label, self.config.num_classes, z.shape[0])
         told = () if label is None else (label,)
         x = self.stem(z[:, :, None, None], *told)
         for block in self.blocks:
@@ -259,7 +259,7 @@ class Discriminator(nn.Module):
         Raises:
             ValueError: label is missing, or not asked for, or no such class.
         """
-        check_label(label, self.config.num_classes, len(image))
+        check_label(label, self.config.num_classes, image.shape[0])
         x = self.blocks(self.stem(image))
         logit = self.head(x).flatten()
         if label is None:
