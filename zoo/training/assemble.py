@@ -20,6 +20,7 @@ from zoo.training.random import seed_torch
 from zoo.training.run import RunConfig, TrainerConfig
 from zoo.weights import TOKENIZER, provenance_of, remember
 from zoo.weights.cards import find_card
+from zoo.weights.fit import is_told
 
 HARMLESS = {
     "data.workers", "trainer.checkpoint_every", "trainer.keep", "trainer.log_every", "trainer.device",
@@ -162,12 +163,11 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         _check_kind(architecture_of(model), config.data, spec)
     else:
         name = _name(section, "model")
-        _check_kind(ARCHITECTURES.find(factory.provenance(name).architecture), config.data, spec)
+        record = ARCHITECTURES.find(factory.provenance(name).architecture)
+        _check_kind(record, config.data, spec)
         options = {key: value for key, value in section.items() if key != "name"}
         known = {field.name for field in fields(factory.config(name))}
-        adaptable = (
-            ("num_classes", "in_channels", "image_size") if _has_weights(name, options) else tuple(spec.model_fields())
-        )
+        adaptable = _adaptable(name, record) if _has_weights(name, options) else tuple(spec.model_fields())
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
         if "in_features" in filled and {"in_features", "vocab_size"} <= known - options.keys():
             filled["vocab_size"] = spec.vocab_size  # a network that reads either: numbers, if the data have no tokens
@@ -176,10 +176,27 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
             model = factory.create(name, **{**filled, **options})
         except ConfigError as error:
             raise ConfigError(f"{error}{_from_data(str(error), name, filled)}") from None
-        _renew_head(model, spec.labels)
+        if _names_classes(record):
+            _renew_head(model, spec.labels)
         section = {"name": name, **{k: v for k, v in options.items() if k not in known}}
     own = getattr(model, "config", None)
     return {**section, **({} if own is None else to_dict(own))}, model
+
+
+def _adaptable(name: str, record: Architecture) -> tuple[str, ...]:
+    """The fields in which stored weights follow the data.
+
+    What gives back images has their channels at both ends; and who was told no classes cannot begin with some.
+    """
+    if _names_classes(record):
+        return "num_classes", "in_channels", "image_size"
+    told = is_told(record.model) and getattr(factory.config(name), "num_classes", 0)
+    return ("num_classes", "image_size") if told else ("image_size",)
+
+
+def _names_classes(record: Architecture) -> bool:
+    """Whether classes are what a network answers, by its head."""
+    return "num_classes" in {field.name for field in fields(record.config)} and not is_told(record.model)
 
 
 def _check_kind(record: Architecture | None, data: Mapping[str, Any], spec: Spec) -> None:
@@ -232,7 +249,10 @@ def _objective(
     name = section.get("name") or _suited_objective(model, spec)
     found = OBJECTIVES.find(name)
     _check_names(model, spec, found)
-    options = build(found.config, {k: v for k, v in section.items() if k != "name"}, "objective")
+    given = {key: value for key, value in section.items() if key != "name"}
+    options = build(
+        found.config, {**found.remembered(provenance_of(model).preprocessing or {}, given), **given}, "objective"
+    )
     return {"name": found.name, **to_dict(options)}, found(options, spec)
 
 
@@ -260,11 +280,10 @@ def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objec
 def _check_sizes(model: nn.Module, spec: Spec) -> None:
     """Compare the model's config with the data."""
     own, who = getattr(model, "config", None), type(model).__name__
-    tells = "label" not in inspect.signature(model.forward).parameters  # else it is told classes, and may do without
     for name, given in spec.model_fields().items():
         has = getattr(own, name, None)
-        if name == "num_classes" and has == 0 and not tells:
-            continue
+        if name == "num_classes" and has == 0 and is_told(model):
+            continue  # it may do without
         enough = has is None or (has >= given if name in ("num_classes", "vocab_size", "max_seq_len") else has == given)
         if not enough and name == "vocab_size" and spec.tokenizer:
             raise ConfigError(

@@ -5,6 +5,7 @@ Models arrive on the meta device, with shapes and no memory. What a checkpoint h
 """
 
 import contextlib
+import inspect
 import itertools
 import math
 import threading
@@ -198,7 +199,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
         elif stored is not None and _follows(name, "in_channels", adapt) and _fits(stored, wanted, but=1):
             plan.taken.append((names, stored))
             plan.notes.append(f"{name} adapted from {stored.shape[1]} to {wanted.shape[1]} channels")
-        elif _follows(name, "num_classes", adapt):
+        elif "num_classes" in adapt and _of_classes(model, name, stored, wanted):
             plan.fresh.append(names)
             plan.notes.append(f"{name} new, {tuple(wanted.shape)} instead of {stored and stored.shape}")
         elif stored is None:
@@ -206,7 +207,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
         else:
             misfits.append((name, stored))
     unexpected = [name for name in tensors if name not in expected]
-    plan.ignored.extend(name for name in unexpected if _follows(name, "num_classes", adapt))
+    plan.ignored.extend(name for name in unexpected if _follows(name, "num_classes", adapt) and not is_told(model))
     unexpected = [name for name in unexpected if name not in plan.ignored]
     remedies = [_remedy(model, name, stored, expected[name]) for name, stored in misfits]
     first = remedies.index("") if "" in remedies else 0  # what no field explains; then a remedy would help nobody
@@ -243,6 +244,24 @@ def _follows(name: str, field: str, adapt: Collection[str]) -> bool:
     return field in adapt and name.split(".")[0] in ADAPTABLE[field]
 
 
+def is_told(model: Any) -> bool:
+    """Whether a network, or its class, is told what to draw; classes are then among its inputs and not its answers."""
+    return "label" in inspect.signature(model.forward).parameters
+
+
+def _of_classes(model: Any, name: str, stored: Lazy | None, wanted: Tensor) -> bool:
+    """Whether a tensor has as many rows as the model has classes.
+
+    They make up the head of a network that names classes. One that is told them has tables with a row for each, and
+    perhaps one more that stands for none; they are known by that number, for it needs several of them.
+    """
+    if not is_told(model):
+        return _follows(name, "num_classes", ["num_classes"])
+    classes = getattr(model.config, "num_classes", 0)
+    rows = wanted.shape[0] - classes in (0, 1) if classes and wanted.dim() else False
+    return rows and (stored is None or _fits(stored, wanted, but=0))
+
+
 def _gap(what: str, names: list[str], others: Iterable[str]) -> list[str]:
     if not names:
         return []
@@ -263,7 +282,7 @@ def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
         field = f"image_size={model.config.image_size * sides[0] // sides[1]}"
     elif _follows(name, "in_channels", ["in_channels"]) and _fits(stored, wanted, but=1):
         field = f"in_channels={stored.shape[1]}"
-    elif _follows(name, "num_classes", ["num_classes"]) and _fits(stored, wanted, but=0):
+    elif _of_classes(model, name, stored, wanted) and _fits(stored, wanted, but=0):
         field = "num_classes"
     else:
         return ""
@@ -272,7 +291,7 @@ def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
 
 def _headless(model: Any, missing: list[str]) -> str:
     """What to do with a checkpoint of everything but the head, as the end of a message; empty where more is missing."""
-    if not all(_follows(name, "num_classes", ["num_classes"]) for name in missing):
+    if is_told(model) or not all(_follows(name, "num_classes", ["num_classes"]) for name in missing):
         return ""
     if getattr(model.config, "num_classes", None) is not None:
         return "; it was saved without a head: give num_classes, and one is drawn"

@@ -96,6 +96,16 @@ class Objective(Protocol):
         """What a trained model must say of itself besides what the data tell, to be used: fields of `Preprocessing`."""
         return {}
 
+    @classmethod
+    def remembered(cls, preprocessing: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+        """What weights that are trained further, or evaluated, say of the options: the way back from `facts`.
+
+        Args:
+            preprocessing: of the weights, fields of `Preprocessing`; empty for new ones.
+            given: the options that the config names, which win.
+        """
+        return {}
+
     def phases(self) -> tuple[Phase, ...]:
         """The updates of a step, in order; the default updates the model once."""
         return (Phase("train", ("model",)),)

@@ -10,7 +10,7 @@ variational bound: Nichol and Dhariwal, 2021, "Improved denoising diffusion prob
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,6 +125,14 @@ class Denoising(Objective):
                 "prediction": chosen.prediction,
             }
         }
+
+    @classmethod
+    def remembered(cls, preprocessing: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+        """The noise that weights were trained on, and what they predict; another schedule has other options."""
+        known = dict(preprocessing.get("diffusion") or {})
+        if "schedule" in given:
+            known.pop("schedule_options", None)
+        return known
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The squared errors, averaged over each image's pixels and summed over images; and the bound's part."""
