@@ -46,3 +46,12 @@ def test_a_bundled_model_measures_what_its_card_says(card):
     measured = Trainer(config, model=model, quiet=True).evaluate("test")
     for name, value in card.metrics.items():
         assert measured[name] == pytest.approx(value, rel=0.03, abs=0.005), name
+
+
+def test_bundled_generators_draw_digits_that_are_measured_to_be_some():
+    """A Fréchet ratio of 1 is that of ten normal distributions in pixels."""
+    told = {card.preset: card.metrics for card in BUNDLED}
+    assert told["unet"]["frechet_ratio"] <= 1
+    assert told["unet"]["as_asked"] >= 0.97
+    assert told["gan"]["frechet_ratio"] <= 1.6
+    assert {told[name]["classes"] for name in ("unet", "gan")} == {10}
