@@ -87,15 +87,16 @@ def test_a_pipeline_s_images_are_drawn(tmp_path, beta_schedule, prediction_type,
     assert expected.std() > 0.1
     for place in (tmp_path, tmp_path / "unet"):
         found = sample(zoo.create(f"local-dir:{place}"), 3, steps=10, sampler="ddim")
-        assert (found - expected).abs().max() < 1e-4
+        assert (found - expected).abs().max() < 1e-3  # theirs moves by 2e-4 where its noise does by 1e-7 of itself
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("clipping", [{}, {"clip_sample": False}], ids=str)
 @torch.no_grad()
-def test_a_latent_pipeline_s_images_are_drawn_by_its_own_first_stage(tmp_path, run):
+def test_a_latent_pipeline_s_images_are_drawn_by_its_own_first_stage(tmp_path, run, clipping):
     network = peer("DiTTransformer2DModel", DIT, tmp_path / "transformer")
     vae = peer("AutoencoderKL", VAE, tmp_path / "vae")
-    made = scheduler(tmp_path / "scheduler", "DDIMScheduler", clip_sample=False)
+    made = scheduler(tmp_path / "scheduler", "DDIMScheduler", **clipping)
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline"}))
     steps = ddim(made)
     steps.set_timesteps(8)

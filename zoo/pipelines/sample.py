@@ -140,7 +140,9 @@ def classes_of(model: nn.Module, count: int, label: Label | None = None) -> list
 def _class(label: int | str, names: Sequence[str], classes: int) -> int:
     """The number of a class; a name goes before one of several with commas between, and before a number like it."""
     places = [place for place, name in enumerate(names) if name == label]
-    places = places or [place for place, name in enumerate(names) if label in map(str.strip, name.split(","))]
+    places = places or [
+        place for place, name in enumerate(names) if label in [part.strip() for part in name.split(",")]
+    ]
     if len(places) > 1:
         raise ValueError(f"label {label!r} is the name of the classes {', '.join(map(str, places))}; give the number")
     if places:
@@ -243,6 +245,7 @@ def _diffusion(model: nn.Module) -> DiffusionConfig:
             "wrote does, and a pipeline of diffusers with its scheduler; for other weights, note `diffusion` in their "
             "preprocessing by zoo.weights.remember(...), such as {'schedule': 'linear', 'prediction': 'noise'}"
         )
+    # where weights do not say how far images go, their units do
     silent = {"clip": None if draws_latents(model) else _bound(model)}
     return build(DiffusionConfig, {**silent, **known}, f"{who}: preprocessing.diffusion")
 
