@@ -120,9 +120,18 @@ def test_guidance_asks_for_the_class_and_for_none():
     assert [label.tolist() for _, _, label in network.asked] == 2 * [batch()["target"].tolist(), [3] * 5]
 
 
+def test_images_are_drawn_as_large_as_the_options_say():
+    noise = torch.randn(5, 1, 4, 4)
+    for clip in (0.5, 1.0, None):
+        largest = ready(Network(), clip=clip, sampling_steps=2).draw({"model": Network()}, noise, None).abs().max()
+        assert largest > 2 if clip is None else largest == clip
+
+
 def test_what_sampling_must_know_is_remembered():
     facts = ready(Network(), schedule="flow", prediction="velocity", schedule_options={"shift": 3.0}).facts()
-    assert facts == {"diffusion": {"schedule": "flow", "prediction": "velocity", "schedule_options": {"shift": 3.0}}}
+    words = {"schedule": "flow", "prediction": "velocity", "schedule_options": {"shift": 3.0}}
+    assert facts == {"diffusion": {**words, "clip": 1.0}}
+    assert ready(Network(), clip=None).facts()["diffusion"]["clip"] is None
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,9 @@ def test_the_bound_of_a_learnt_variance_is_in_bits_of_all_steps():
 def test_a_variance_is_not_learnt_where_time_has_no_steps():
     network = zoo.create(zoo.config("dit", **SMALL))
     with pytest.raises(ConfigError, match=r"flow has no steps whose variance .* set model.learned_sigma=false"):
+        ready(network, schedule="flow", prediction="velocity")
+    network = zoo.create(zoo.config("unet", **{key: TINY[key] for key in TINY.keys() - {"name"}}, out_channels=6))
+    with pytest.raises(ConfigError, match="or choose linear, scaled_linear, cosine or sigmoid"):
         ready(network, schedule="flow", prediction="velocity")
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zoo.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Diffusion, ddim, draw, guided
+from zoo.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Diffusion, DiffusionConfig, ddim, draw, guided
 from zoo.diffusion.schedules import Discrete, linear
 
 SHAPE = (3, 2, 4, 4)
@@ -171,10 +171,14 @@ SCHEDULERS = {
     # a name for the case: our sampler and its steps beside the peer's scheduler
     "ddpm": ("ddpm", "DDPMScheduler", {"clip_sample": False}),
     "ddpm, clipped": ("ddpm", "DDPMScheduler", {"clip_sample": True}),
+    "ddpm, clipped at 2": ("ddpm", "DDPMScheduler", {"clip_sample_range": 2.0}),
     "ddim": ("ddim", "DDIMScheduler", {"clip_sample": False}),
+    "ddim, clipped": ("ddim", "DDIMScheduler", {}),
+    "ddim, clipped at 2": ("ddim", "DDIMScheduler", {"clip_sample_range": 2.0}),
     "ddim of v": ("ddim", "DDIMScheduler", {"clip_sample": False, "prediction_type": "v_prediction"}),
     "dpm_solver": ("dpm_solver", "DPMSolverMultistepScheduler", {"final_sigmas_type": "zero"}),
     "heun": ("heun", "HeunDiscreteScheduler", {"beta_start": 1e-4, "beta_end": 0.02}),
+    "heun, clipped": ("heun", "HeunDiscreteScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "clip_sample": True}),
 }
 
 
@@ -198,7 +202,7 @@ def test_trajectories_are_the_peer_s(case):
         theirs_seen.append(theirs)
     steps = scheduler.timesteps.unique().flip(0).long()
     assert torch.equal(steps, process.schedule.timesteps(20))
-    clip = 1.0 if options.get("clip_sample") else None
+    clip = scheduler.config.clip_sample_range if scheduler.config.get("clip_sample") else None
     seen = list(SAMPLERS[name](process, network, start, steps, clip=clip))
     if name == "heun":  # in units of y = x / alpha there, with two questions a step
         levels = [1.0, *(process.schedule.level(step)[0].item() for step in steps.flip(0))][:20][::-1]
@@ -325,3 +329,55 @@ def test_ddpm_is_not_drawn_without_its_noise():
         next(draw(diffusion(), network, normal(0), sampler="ddpm"))
     with pytest.raises(ValueError, match="sampler 'euler' is unknown; choose one of ddpm, ddim, heun, dpm_solver"):
         next(draw(diffusion(), network, normal(0), sampler="euler"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        ("linear", {"start": 2.0}, "start 2.0 must lie between 0 and 1"),
+        ("linear", {"start": -1e-4}, "start -0.0001 must lie between 0 and 1"),
+        ("linear", {"end": 1}, "end 1 must lie between 0 and 1"),
+        ("scaled_linear", {"end": -0.02}, "end -0.02 must lie between 0 and 1"),
+        ("linear", {"steps": 0}, "steps 0 must be a whole number, 1 or more"),
+        ("scaled_linear", {"steps": -5}, "steps -5 must be a whole number"),
+        ("cosine", {"steps": 2.5}, "steps 2.5 must be a whole number"),
+        ("sigmoid", {"steps": 0}, "steps 0 must be a whole number"),
+        ("cosine", {"offset": -1.0}, "offset -1.0 must be 0 or more"),
+        ("cosine", {"offset": math.nan}, "offset nan must be 0 or more"),
+        ("sigmoid", {"temperature": 0.0}, "temperature 0.0 must lie between 0 and inf"),
+        ("sigmoid", {"start": 3.0}, "start 3.0 must lie between -inf and 3"),
+        ("edm", {"sigma_min": 0.0}, "sigma_min 0.0 must lie between 0 and 80"),
+        ("edm", {"sigma_min": 90.0}, "sigma_min 90.0 must lie between 0 and 80"),
+        ("edm", {"sigma_max": math.inf}, "sigma_max inf must lie between 0 and inf"),
+        ("edm", {"rho": 0}, "rho 0 must lie between 0 and inf"),
+        ("edm", {"log_std": -1.2}, "log_std -1.2 must lie"),
+        ("edm", {"log_mean": math.nan}, "log_mean nan must lie"),
+        ("flow", {"shift": 0}, "shift 0 must lie between 0 and inf"),
+        ("flow", {"shift": -2.0}, "shift -2.0 must lie between 0 and inf"),
+        ("sigmoid", {"temperature": 0.01}, "leave 1 of the variance at step 0, which must lie between 0 and 1"),
+        ("linear", {"start": 0.5, "end": 0.9}, "of the variance at step .*; choose some nearer to the usual ones"),
+    ],
+    ids=str,
+)
+def test_options_of_which_no_schedule_can_be_made_are_refused(schedule, options, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusionConfig(schedule=schedule, prediction="edm" if schedule == "edm" else "v", schedule_options=options)
+
+
+def test_a_prediction_that_says_nothing_of_the_image_where_a_schedule_begins_is_refused():
+    with pytest.raises(ValueError, match=r"flow does not go with prediction noise: .* choose velocity, v or x0"):
+        DiffusionConfig(schedule="flow")
+
+
+@pytest.mark.parametrize("prediction", ["noise", "v", "x0", "velocity"])
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "cosine", "sigmoid", "flow"])
+def test_what_goes_together_is_drawn_from(schedule, prediction):
+    if (schedule, prediction) != ("flow", "noise"):
+        *_, image = draw(DiffusionConfig(schedule=schedule, prediction=prediction).made(), network, normal(0), steps=3)
+        assert image.isfinite().all()
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.inf, math.nan])
+def test_images_without_room_are_refused(clip):
+    with pytest.raises(ValueError, match=f"clip {clip} is not positive; give the largest number of an image, or null"):
+        DiffusionConfig(clip=clip)

@@ -186,6 +186,14 @@ def test_a_class_s_name_goes_before_a_number_that_looks_alike():
     assert classes_of(oracle(("2", "1", "0"), num_classes=3), 1, "2") == [0]
 
 
+def test_a_class_has_any_of_the_names_with_commas_between_after_those_that_are_whole():
+    names = ("tench, Tinca tinca", "crane, machine", "Tinca tinca", "crane, bird")
+    model = oracle(names, num_classes=4)
+    assert classes_of(model, 4, ["tench", "Tinca tinca", names[0], "bird"]) == [0, 2, 0, 3]
+    with pytest.raises(ValueError, match="'crane' is the name of the classes 1, 3; give the number"):
+        classes_of(model, 1, "crane")
+
+
 def test_guidance_leads_away_from_what_is_drawn_without_a_class():
     model = oracle()
     asked, nothing = model.pictures[1].detach(), model.pictures[3].detach()
@@ -199,6 +207,17 @@ def test_latents_become_images_by_their_first_stage():
     images = sample(model, 3, vae=vae())
     expected = vae().decode(model.pictures[:3] / 0.5 + 0.25).detach().clamp(-1, 1) / 2 + 0.5
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [oracle, latents])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_is_drawn_is_as_large_as_the_weights_say(kind, sampler):
+    model, stage = kind(), {} if kind is oracle else {"vae": vae(scale=1.0, shift=0.0)}
+    facts = model.provenance.preprocessing
+    facts["diffusion"]["clip"] = 0.25
+    images = sample(model, 3, sampler=sampler, steps=4, **stage)
+    expected = (model.pictures[:3].detach().clamp(-0.25, 0.25) + 1) / 2
+    torch.testing.assert_close(images[..., :: images.shape[-1] // 4, :: images.shape[-1] // 4], expected)
 
 
 def test_latents_are_not_bounded_as_images_are():

@@ -87,7 +87,10 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
     layout = known[best]
     if refused and not overlap(layout, names, tensors):
         raise MismatchError(f"none of its names is ours, and {', '.join(refused)}")
-    return Recognised(best, dict(tensors), []) if layout is None else Recognised(best, *to_ours(layout, names, tensors))
+    if layout is None:
+        return Recognised(best, dict(tensors), [])
+    remedy = "; create it with tie_embeddings=False" if getattr(config, "tie_embeddings", False) else ""
+    return Recognised(best, *to_ours(layout, names, tensors, remedy))
 
 
 def _unwrapped(tensors: Mapping[str, Lazy]) -> Mapping[str, Lazy]:

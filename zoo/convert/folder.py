@@ -77,8 +77,11 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
         raise ConfigError(f"{where}: {error}") from None
     stem = DIFFUSERS if field == "_class_name" else "model"
     tensors = read_tensors(folder, links=True, stem=stem) if load else None
-    labels = _labels(theirs, getattr(config, "num_classes", None))
-    facts = preprocessing(folder, theirs, config, loud=load) if field == "_class_name" else None
+    classes, facts = getattr(config, "num_classes", None), None
+    labels = _labels(theirs, classes)
+    if field == "_class_name":
+        labels = labels or _labels_of_pipeline(folder.parent / PIPELINE, classes)
+        facts = preprocessing(folder, theirs, config, loud=load)
     return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors, facts)
 
 
@@ -97,6 +100,14 @@ def _labels(theirs: Mapping[str, Any], num_classes: int | None) -> tuple[str, ..
         return ()
     found = tuple(str(names.get(str(index))) for index in range(num_classes))
     return () if found == tuple(f"LABEL_{index}" for index in range(num_classes)) else found
+
+
+def _labels_of_pipeline(where: Path, num_classes: int | None) -> tuple[str, ...]:
+    """The names in a pipeline's own file, each of which may be several with commas between; else the numbers."""
+    names = read_json(where).get("id2label") if num_classes and where.is_file() else None
+    if not num_classes or not names or not isinstance(names, Mapping):
+        return ()
+    return tuple(str(names.get(str(index), index)) for index in range(num_classes))
 
 
 def _readers() -> dict[str, tuple[str, Reader]]:

@@ -79,7 +79,7 @@ def require(library: str, config: Any, **known: Any) -> None:
 
 
 def to_ours(
-    layout: Layout, names: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Lazy]
+    layout: Layout, names: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Lazy], remedy: str = ""
 ) -> tuple[dict[str, Lazy], list[str]]:
     """A foreign checkpoint under our names.
 
@@ -87,12 +87,13 @@ def to_ours(
         layout: where things stand in it.
         names: our tensors and their shapes.
         tensors: the checkpoint.
+        remedy: what to do where tensors differ that are one of ours, if anything can be done.
 
     Returns:
         What was found, by our names, with a head that this model does not have, and below it under its own name what
         nobody knows; and what was passed over.
     """
-    left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()})
+    left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()}, remedy)
     left |= {name: left[other] for name, other in layout.stand_ins.items() if name not in left and other in left}
     found: dict[str, Lazy] = {}
     for name, shape in names.items():
@@ -121,16 +122,13 @@ def _of_head(layout: Layout, name: str) -> str:
     return name
 
 
-def _without_copies(layout: Layout, tensors: dict[str, Lazy]) -> dict[str, Lazy]:
+def _without_copies(layout: Layout, tensors: dict[str, Lazy], remedy: str) -> dict[str, Lazy]:
     """What is stored twice, once."""
     left = dict(tensors)
     for copy, original in layout.copies.items():
         if copy in left and original in left:
             if tuple(left[copy].shape) != tuple(left[original].shape) or not _equal(left[copy], left[original]):
-                raise MismatchError(
-                    f"{copy} differs from {original}, and this model has one tensor for both; "
-                    f"create it with tie_embeddings=False if it has that option"
-                )
+                raise MismatchError(f"{copy} differs from {original}, and this model has one tensor for both{remedy}")
             del left[copy]
         elif copy in left:
             left[original] = left.pop(copy)

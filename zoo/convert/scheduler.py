@@ -1,7 +1,8 @@
 """What stands beside a network of diffusers, or in its config without being its shape: noise, and first stages.
 
-A pipeline's `scheduler/scheduler_config.json` says on which noise its network was trained, mixed with how it shall be
-drawn from, which is for those who draw to say.
+A pipeline's `scheduler/scheduler_config.json` says on which noise its network was trained and whether images are
+clipped, mixed with the steps in which it shall be drawn from (`timestep_spacing`, `use_karras_sigmas`,
+`use_exponential_sigmas`, `use_beta_sigmas`), which are for those who draw to say.
 """
 
 import warnings
@@ -29,7 +30,9 @@ DISCRETE = (
 )  # fmt: skip
 """Those that stand for the discrete noise of DDPM; which one it is says only how to draw."""
 FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-OTHER_NOISE = ("trained_betas", "rescale_betas_zero_snr")
+CLIPS = {"DDPMScheduler": True, "DDIMScheduler": True, "HeunDiscreteScheduler": False}
+"""Those that can clip images, and whether they do where a config is silent."""
+OTHER_NOISE = ("trained_betas", "rescale_betas_zero_snr", "use_flow_sigmas")
 """Settings that make it other noise than ours, where they are set."""
 PIXEL_CHANNELS = (1, 3)
 """Images; what has others draws latents."""
@@ -55,11 +58,18 @@ def preprocessing(folder: Path, theirs: Mapping[str, Any], config: Any, loud: bo
     files = (place / part / FILE for place in places for part in ("", "scheduler"))
     where = next((file for file in files if file.is_file()), None)
     try:
-        return facts | ({} if where is None else {"diffusion": noise(read_json(where))})
+        if where is None:
+            return facts
+        said = read_json(where)
+        found = noise(said)
     except (ConfigError, DamagedFile) as error:
         if loud:
             warnings.warn(f"{where}: {error}; so it is not known how to draw from this network", stacklevel=2)
         return facts
+    if loud and said.get("thresholding"):
+        clipped = "its images are clipped at 1 instead"
+        warnings.warn(f"{where}: thresholding is set, which is not known here; {clipped}", stacklevel=2)
+    return facts | {"diffusion": found}
 
 
 def _images(channels: int, size: Any) -> dict[str, Any]:
@@ -102,8 +112,17 @@ def noise(theirs: Mapping[str, Any]) -> dict[str, Any]:
         options = _options(theirs, schedule)
     else:
         raise ConfigError(f"the scheduler {kind!r} is none of {', '.join((*DISCRETE, *FLOW))}")
-    known = {"schedule": words[0], "schedule_options": options, "prediction": words[1]}
+    known = {"schedule": words[0], "schedule_options": options, "prediction": words[1], "clip": _clip(theirs)}
     return to_dict(build(DiffusionConfig, known, "the noise that it means"))
+
+
+def _clip(theirs: Mapping[str, Any]) -> Any:
+    """The largest number of an image; instead of thresholds that are found anew in each step, the last bound of all."""
+    if theirs.get("thresholding"):
+        return 1.0
+    kind = theirs["_class_name"]
+    clips = kind in CLIPS and theirs.get("clip_sample", CLIPS[kind])
+    return theirs.get("clip_sample_range", 1.0) if clips else None
 
 
 def _known(theirs: Mapping[str, Any], name: str, ours: Mapping[str, str], silent: str) -> str:

@@ -1,6 +1,7 @@
 """A noise schedule and a prediction together: what a network is shown and asked, and what its answer means."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -108,18 +109,31 @@ class DiffusionConfig:
     """The schedule's own, where they are not the usual ones."""
     prediction: Literal["noise", "x0", "v", "velocity", "edm"] = "noise"
     """What the network predicts; `zoo.diffusion.predictions`."""
+    clip: float | None = 1.0
+    """No number of an image is larger, and none smaller than its negative; None: they have no bound, as latents."""
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.
 
         Raises:
-            ValueError: a schedule has no such option, or EDM's schedule and prediction are not used together.
+            ValueError: a schedule has no such option, or not with this value; EDM's schedule and prediction are not
+                used together; at one of the schedule's timesteps the prediction does not say what the image is; or
+                `clip` is not positive.
         """
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"clip {self.clip} is not positive; give the largest number of an image, or null for none")
         if (self.schedule == "edm") != (self.prediction == "edm"):
             raise ValueError(
                 f"schedule {self.schedule} does not go with prediction {self.prediction}; edm is both or neither"
             )
-        self.made()
+        made = self.made()
+        alpha, sigma = made.schedule.level(made.schedule.timesteps(made.schedule.steps))
+        c, d = made.prediction.target(alpha, sigma)
+        if (alpha * d == sigma * c).any():
+            raise ValueError(
+                f"schedule {self.schedule} does not go with prediction {self.prediction}: it begins with noise alone, "
+                "from which that tells nothing of the image; choose velocity, v or x0"
+            )
 
     def made(self) -> Diffusion:
         """What the words stand for."""

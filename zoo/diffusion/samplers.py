@@ -46,6 +46,7 @@ def ddim(
     clip: float | None = None,
     eta: float = 0.0,
     draw: Draw | None = None,
+    consistent: bool = False,
 ) -> Iterator[Tensor]:
     """Straight to the next level, with a part of the noise drawn anew: Song et al., 2021b, equations 12 and 16.
 
@@ -61,9 +62,12 @@ def ddim(
         clip: the bound of images.
         eta: how much noise is drawn anew.
         draw: where it comes from; without it none is added, though its room is left.
+        consistent: whether with a clipped image goes the noise that explains x with it, as in the posterior of DDPM;
+            else the network's own, as diffusers does by default.
     """
     for step, (timestep, (alpha, sigma), (alpha_next, sigma_next)) in enumerate(_steps(diffusion, timesteps)):
-        image, noise, spread = _estimate(diffusion, network, x, timestep, clip)
+        image, noise, spread = _estimate(diffusion, network, x, timestep, clip if consistent else None)
+        image = image if clip is None else image.clamp(-clip, clip)
         kept = alpha / alpha_next
         anew = eta * sigma_next / sigma * math.sqrt(max(0.0, sigma**2 - (kept * sigma_next) ** 2))
         x = alpha_next * image + math.sqrt(max(0.0, sigma_next**2 - anew**2)) * noise
@@ -83,7 +87,7 @@ def ddpm(
     draw: Draw | None = None,
 ) -> Iterator[Tensor]:
     """Ancestral sampling: Ho et al., 2020, algorithm 2; see `ddim`."""
-    return ddim(diffusion, network, x, timesteps, clip=clip, eta=1.0, draw=draw)
+    return ddim(diffusion, network, x, timesteps, clip=clip, eta=1.0, draw=draw, consistent=True)
 
 
 def heun(

@@ -52,6 +52,20 @@ class Discrete:
     alpha_bar: Tensor
     """(steps,) float64, falling."""
 
+    def __post_init__(self) -> None:
+        """Refuse steps without noise, or without image, as far as float32 can tell: no way leads back from there.
+
+        Raises:
+            ValueError: there is such a step.
+        """
+        lost = ~torch.stack(self.level(torch.arange(self.steps))).gt(0).all(0)
+        if lost.any():
+            step = int(lost.nonzero()[0])
+            raise ValueError(
+                f"these options leave {float(self.alpha_bar[step]):g} of the variance at step {step}, which must lie "
+                "between 0 and 1; choose some nearer to the usual ones"
+            )
+
     @property
     def steps(self) -> int:
         """See `Schedule`."""
@@ -73,23 +87,43 @@ class Discrete:
         return (self.steps - torch.arange(steps, dtype=torch.float64) * self.steps / steps).round().long() - 1
 
 
+def _between(low: float, high: float, **options: float) -> None:
+    """Refuse options that are not numbers between two others."""
+    for name, value in options.items():
+        if not low < value < high:
+            raise ValueError(f"schedule option {name} {value} must lie between {low:g} and {high:g}")
+
+
+def _whole(steps: float) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"schedule option steps {steps} must be a whole number, 1 or more")
+
+
 def linear(start: float = 1e-4, end: float = 0.02, steps: int = STEPS) -> Discrete:
     """Betas on a straight line: Ho et al., 2020, "Denoising diffusion probabilistic models", section 4."""
+    _between(0, 1, start=start, end=end)
+    _whole(steps)
     return Discrete((1 - torch.linspace(start, end, steps, dtype=torch.float64)).cumprod(0))
 
 
 def scaled_linear(start: float = 8.5e-4, end: float = 0.012, steps: int = STEPS) -> Discrete:
     """Roots of betas on a straight line, for latents: the code of Rombach et al., 2022, and of Stable Diffusion."""
+    _between(0, 1, start=start, end=end)
+    _whole(steps)
     return Discrete((1 - torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64).square()).cumprod(0))
 
 
 def cosine(offset: float = 0.008, steps: int = STEPS) -> Discrete:
     """A squared cosine: Nichol and Dhariwal, 2021, "Improved denoising diffusion probabilistic models", equation 17."""
+    if not 0 <= offset < math.inf:
+        raise ValueError(f"schedule option offset {offset} must be 0 or more")
     return _from_curve(lambda time: ((time + offset) / (1 + offset) * math.pi / 2).cos().square(), steps)
 
 
 def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0, steps: int = STEPS) -> Discrete:
     """A piece of a sigmoid: Jabri et al., 2022, "Scalable adaptive computation for iterative generation", figure 3."""
+    _between(0, math.inf, temperature=temperature)
+    _between(-math.inf, end, start=start)
 
     def curve(time: Tensor) -> Tensor:
         first, last = (torch.tensor(end_ / temperature, dtype=torch.float64).sigmoid() for end_ in (start, end))
@@ -100,6 +134,7 @@ def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0, ste
 
 def _from_curve(alpha_bar: Callable[[Tensor], Tensor], steps: int) -> Discrete:
     """A schedule whose alpha_bar follows a curve over the times 0 to 1."""
+    _whole(steps)
     curve = alpha_bar(torch.arange(steps + 1, dtype=torch.float64) / steps)
     return Discrete((1 - (1 - curve[1:] / curve[:-1]).clamp(max=LARGEST_BETA)).cumprod(0))
 
@@ -115,6 +150,12 @@ class EDM:
     log_mean: float = -1.2
     log_std: float = 1.2
     """Of log sigma in training; table 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse noise of no size, and steps that do not lead from the largest to the smallest."""
+        _between(0, math.inf, sigma_max=self.sigma_max, rho=self.rho, log_std=self.log_std)
+        _between(0, self.sigma_max, sigma_min=self.sigma_min)
+        _between(-math.inf, math.inf, log_mean=self.log_mean)
 
     @property
     def steps(self) -> int:
@@ -145,6 +186,10 @@ class Flow:
     """Above 1, more of the steps at large noise, as large images want: Esser et al., 2024, equation 23."""
     logit_normal: bool = False
     """Whether training prefers the middle, by a standard normal logit of sigma: Esser et al., 2024, section 3.1."""
+
+    def __post_init__(self) -> None:
+        """Refuse a shift that leads nowhere."""
+        _between(0, math.inf, shift=self.shift)
 
     @property
     def steps(self) -> int:

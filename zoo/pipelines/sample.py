@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.config import ConfigError, build
-from zoo.diffusion import Diffusion, DiffusionConfig, draw, guided
+from zoo.diffusion import DiffusionConfig, draw, guided
 from zoo.preprocess import preprocessing, unnormalize
 from zoo.registry import did_you_mean
 from zoo.training.random import Rows
@@ -138,8 +138,11 @@ def classes_of(model: nn.Module, count: int, label: Label | None = None) -> list
 
 
 def _class(label: int | str, names: Sequence[str], classes: int) -> int:
-    """The number of a class; a name goes before a number that looks alike."""
+    """The number of a class; a name goes before one of several with commas between, and before a number like it."""
     places = [place for place, name in enumerate(names) if name == label]
+    places = places or [
+        place for place, name in enumerate(names) if label in [part.strip() for part in name.split(",")]
+    ]
     if len(places) > 1:
         raise ValueError(f"label {label!r} is the name of the classes {', '.join(map(str, places))}; give the number")
     if places:
@@ -215,13 +218,13 @@ def _denoised(
     guidance: float | None,
 ) -> Tensor:
     """Images by a network that removes noise."""
-    diffusion, shape = _diffusion(model), _example(model, "image")
+    chosen, shape = _diffusion(model), _example(model, "image")
     show = _first_stage(model, vae, shape)
     sampler = SAMPLER if sampler is None else sampler
     steps = STEPS.get(sampler, 1) if steps is None else steps
     states = draw(
-        diffusion, _network(model, label, 1.0 if guidance is None else guidance), x := rows.normal("noise", shape),
-        sampler=sampler, steps=steps, clip=_bound(model) if vae is None else None,
+        chosen.made(), _network(model, label, 1.0 if guidance is None else guidance), x := rows.normal("noise", shape),
+        sampler=sampler, steps=steps, clip=chosen.clip,
         draw_noise=lambda step: rows.normal(f"noise{step}", shape),
     )  # fmt: skip
     for done, state in enumerate(states):
@@ -233,8 +236,8 @@ def _denoised(
     return show(x)
 
 
-def _diffusion(model: nn.Module) -> Diffusion:
-    """The noise that a network was trained on, and what it predicts."""
+def _diffusion(model: nn.Module) -> DiffusionConfig:
+    """The noise that a network was trained on, what it predicts, and how far its images go."""
     who, known = type(model).__name__, (provenance_of(model).preprocessing or {}).get("diffusion")
     if not known:
         raise ConfigError(
@@ -242,7 +245,9 @@ def _diffusion(model: nn.Module) -> Diffusion:
             "wrote does, and a pipeline of diffusers with its scheduler; for other weights, note `diffusion` in their "
             "preprocessing by zoo.weights.remember(...), such as {'schedule': 'linear', 'prediction': 'noise'}"
         )
-    return build(DiffusionConfig, known, f"{who}: preprocessing.diffusion").made()
+    # where weights do not say how far images go, their units do
+    silent = {"clip": None if draws_latents(model) else _bound(model)}
+    return build(DiffusionConfig, {**silent, **known}, f"{who}: preprocessing.diffusion")
 
 
 def _network(model: nn.Module, label: Tensor | None, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:

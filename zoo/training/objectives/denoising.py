@@ -116,13 +116,14 @@ class Denoising(Objective):
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What sampling must know: schedule and prediction."""
+        """What sampling must know: schedule and prediction, and how far images go."""
         chosen = self.options
         return {
             "diffusion": {
                 "schedule": chosen.schedule,
                 "schedule_options": dict(chosen.schedule_options),
                 "prediction": chosen.prediction,
+                "clip": chosen.clip,
             }
         }
 
@@ -187,7 +188,7 @@ class Denoising(Objective):
             )  # fmt: skip
         *_, image = draw(
             self.diffusion, network, noise,
-            sampler=chosen.sampler, steps=chosen.sampling_steps, draw_noise=draw_noise,
+            sampler=chosen.sampler, steps=chosen.sampling_steps, clip=chosen.clip, draw_noise=draw_noise,
         )  # fmt: skip
         return image
 
@@ -225,7 +226,7 @@ class Denoising(Objective):
         if not isinstance(self.diffusion.schedule, Discrete):
             raise ConfigError(
                 f"objective.schedule {self.options.schedule} has no steps whose variance {type(model).__name__} could "
-                f"learn; {remedy}, or choose linear, cosine or sigmoid"
+                f"learn; {remedy}, or choose linear, scaled_linear, cosine or sigmoid"
             )
 
     def _network(self, nets: Networks, label: Tensor | None) -> Any:
