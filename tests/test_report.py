@@ -130,10 +130,7 @@ def test_drawn_classes_that_have_no_name_are_captioned_by_their_number():
     model = zoo.create("unet.digits")
     zoo.weights.remember(model, labels=("zero", "one"))
     ((section,), _) = drawings(model)
-    text = Elements(section.body).text
-    assert "zero" in text
-    assert "one" in text
-    assert "9" in text
+    assert Elements(section.body.markup).text == "zeroone23456789" * 3
 
 
 def test_a_generator_that_cannot_draw_says_why_on_its_page(runs, tmp_path):
