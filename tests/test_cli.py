@@ -291,7 +291,7 @@ def test_sample_draws_classes_and_the_way_from_noise(unet, run, tmp_path):
 
     words = ["sample", unet, "--steps", 30, "--label", "hen", "--label", 0, "--guidance", 2, "--count", 4]
     facts = json.loads(run(*words, "--out", tmp_path / "a.png", "--gif", tmp_path / "a.gif", "--json"))
-    assert (facts["classes"], facts["frames"]) == ([2, 0], 24)
+    assert (facts["classes"], facts["frames"]) == (["hen", "cat"], 24)
     with Image.open(tmp_path / "a.png") as png, Image.open(tmp_path / "a.gif") as gif:
         assert (gif.n_frames, gif.size) == (24, png.size)
         gif.seek(23)

@@ -87,13 +87,18 @@ def test_the_judge_normalises_and_looks_before_the_head(classifier):
 
 
 def test_untrained_networks_and_those_without_features_are_no_judges(tmp_path):
-    with pytest.raises(ConfigError, match="says nothing of its inputs"):
+    with pytest.raises(ConfigError, match=r"objective\.features: resnet20 has no trained weights .* resnet20\.digits"):
         Judge("resnet20")
     model = zoo.create("mlp", in_features=4)
     remember(model, preprocessing={"mean": (0.0,), "std": (1.0,)})
     zoo.save(model, tmp_path)
-    with pytest.raises(ConfigError, match="no image classifier"):
+    with pytest.raises(ConfigError, match=r"objective\.features: .* is no image classifier"):
         Judge(f"local-dir:{tmp_path}")
+
+
+def test_a_judge_of_texts_is_told_what_a_judge_is():
+    with pytest.raises(ConfigError, match=r"objective\.features: gpt2\.stdlib is no image classifier"):
+        Judge("gpt2.stdlib")
 
 
 @pytest.fixture(scope="module")

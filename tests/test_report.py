@@ -16,6 +16,7 @@ import zoo
 import zoo.weights
 from zoo.pipelines import picture, sample
 from zoo.report import page, plots, results, run_page
+from zoo.report.drawn import drawings
 from zoo.report.folder import read_run
 from zoo.report.history import read_history
 from zoo.report.words import duration, measured
@@ -123,6 +124,13 @@ def test_a_generator_s_page_shows_the_first_images_that_it_draws(runs, name):
         shown = np.asarray(png)
     expected = np.asarray(picture(sample(zoo.load(folder / "model"), 30), 10))
     assert (shown == expected).all()
+
+
+def test_drawn_classes_that_have_no_name_are_captioned_by_their_number():
+    model = zoo.create("unet.digits")
+    zoo.weights.remember(model, labels=("zero", "one"))
+    ((section,), _) = drawings(model)
+    assert Elements(section.body.markup).text == "zeroone23456789" * 3
 
 
 def test_a_generator_that_cannot_draw_says_why_on_its_page(runs, tmp_path):

@@ -14,7 +14,7 @@ from zoo.config import ConfigError
 from zoo.diffusion import SAMPLERS, DiffusionConfig
 from zoo.pipelines import picture, sample
 from zoo.pipelines.picture import animation
-from zoo.pipelines.sample import classes_of
+from zoo.pipelines.sample import classes_of, names_of
 from zoo.weights import Provenance
 
 NAMES = ("cat", "dog", "crane", "crane")
@@ -22,10 +22,9 @@ UNITS = {"mean": [0.5, 0.5], "std": [0.5, 0.5], "image_size": 4}
 
 
 def known(model, labels=(), **preprocessing):
-    """A model that says of its weights what a saved one would."""
-    vars(model)["provenance"] = Provenance(
-        architecture="x", preset="x", labels=labels, preprocessing={**UNITS, **preprocessing}
-    )
+    """A model that says of its weights what a saved one would; with `mean=None`, nothing."""
+    facts = None if preprocessing == {"mean": None} else {**UNITS, **preprocessing}
+    vars(model)["provenance"] = Provenance(architecture="x", preset="x", labels=tuple(labels), preprocessing=facts)
     return model
 
 
@@ -194,6 +193,21 @@ def test_a_class_has_any_of_the_names_with_commas_between_after_those_that_are_w
         classes_of(model, 1, "crane")
 
 
+def test_where_names_are_numbers_only_names_are_classes():
+    model = oracle(("3", "4", "5"))
+    assert classes_of(model, 4) == [0, 1, 2, 0]
+    assert classes_of(model, 2, ["4", 5]) == [1, 2]
+    for label in ("0", 0, "1", "9"):
+        with pytest.raises(ValueError, match=rf"label {label!r} is no class .* named 3, 4, 5; give one of these names"):
+            classes_of(model, 1, label)
+
+
+def test_classes_without_a_name_are_called_by_their_number():
+    assert names_of(oracle()) == ["0", "1", "2"]
+    assert names_of(oracle(("cat", "dog"))) == ["cat", "dog", "2"]
+    assert classes_of(oracle(("cat", "dog")), 2, ["2", "dog"]) == [2, 1]
+
+
 def test_guidance_leads_away_from_what_is_drawn_without_a_class():
     model = oracle()
     asked, nothing = model.pictures[1].detach(), model.pictures[3].detach()
@@ -228,21 +242,54 @@ def test_latents_are_not_bounded_as_images_are():
     torch.testing.assert_close(images[..., ::2, ::2], (model.pictures[:3].detach() / 10 + 1) / 2, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [Generator, Autoencoder])
+def test_a_one_step_model_of_random_weights_draws_as_they_are(make, monkeypatch):
+    monkeypatch.setattr(Autoencoder, "example_inputs", lambda *_: {"image": torch.rand(1, 2, 4, 4)}, raising=False)
+    images = sample(known(make(), mean=None), 40)
+    assert images.shape == (40, 2, 4, 4)
+    assert 0 <= images.min() < images.max() <= 1
+
+
+def test_loaded_weights_that_do_not_say_what_images_they_make_are_refused():
+    model = known(Autoencoder(), mean=None)
+    vars(model)["load_report"] = object()
+    with pytest.raises(ConfigError, match="Autoencoder says nothing of its inputs"):
+        sample(model, 1)
+
+
+@each_model
+def test_weights_that_are_not_finite_draw_nothing(name):
+    model = MODELS[name]()
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    with pytest.raises(ValueError, match=r"images that \w+ draws are not finite, .* lower optimizer\.lr"):
+        sample(model, 2)
+
+
 REFUSED = {
     "count": (lambda: sample(oracle(), 0), "count 0 is below 1"),
     "no generator": (
         lambda: sample(zoo.create("resnet20.digits"), 1),
-        r"ResNet takes image, not noise, and has no latents .*; see `zoo list --task",
+        r"ResNet draws no images: its forward takes image, and neither z .* such as unet.digits, .* and every `vae`",
     ),
-    "an autoencoder without a distribution": (lambda: sample(zoo.create("autoencoder"), 1), "has no latents that"),
+    "an autoencoder without a distribution": (lambda: sample(zoo.create("autoencoder"), 1), "it has no latents that"),
+    "one that fills in what is hidden": (
+        lambda: sample(zoo.create("mae", device="meta"), 1), "MAE draws no images: its forward takes image, noise, and"
+    ),
     "steps of a GAN": (lambda: sample(known(Generator()), 1, steps=5), "steps 5: Generator makes images of noise at"),
     "a sampler of a VAE": (lambda: sample(known(Autoencoder()), 1, sampler="ddim"), "sampler ddim: Autoencoder makes"),
     "guidance of a GAN": (lambda: sample(known(Generator(3)), 1, guidance=2.0), "guidance 2.0: Generator makes"),
     "a first stage of a GAN": (lambda: sample(known(Generator()), 1, vae=vae()), "vae Autoencoder: Generator makes"),
     "a class of none": (lambda: sample(known(Generator()), 1, label=3), "label 3: Generator is not told what to draw"),
     "a class of a VAE": (lambda: sample(known(Autoencoder()), 1, label="cat"), "label cat: Autoencoder is not told"),
-    "a class that is not there": (lambda: sample(oracle(), 1, label=3), "label 3 is no class of .* from 0 to 2"),
-    "a negative class": (lambda: sample(oracle(), 1, label="-1"), "label '-1' is no class"),
+    "a class that is not there": (lambda: sample(oracle(), 1, label=3), r"label 3 is .*l; give a number from 0 to 2$"),
+    "a negative class": (lambda: sample(oracle(), 1, label="-1"), "label '-1' is no class .* from 0 to 2"),
+    "a number too large": (
+        lambda: sample(oracle([*"0123456789"], num_classes=10), 1, label="10"), "'10' is no .* from 0 to 9$"
+    ),
+    "a number beyond the names": (
+        lambda: sample(oracle(NAMES, num_classes=4), 1, label="4"), "'4' is no .* give a name or a number from 0 to 3$"
+    ),
     "a name misspelt": (
         lambda: sample(oracle(NAMES, num_classes=4), 1, label="dogg"), "label 'dogg' is no class .* did you mean dog"
     ),
@@ -278,7 +325,9 @@ def test_what_cannot_be_drawn_is_told(case):
 
 
 def test_weights_that_do_not_say_what_sampling_must_know_are_refused():
-    with pytest.raises(ConfigError, match=r"UNet does not say what noise it was trained on, .* zoo\.weights\.remember"):
+    with pytest.raises(
+        ConfigError, match=r"UNet does not say what noise .* such as unet\.digits; .* zoo\.weights\.remember"
+    ):
         sample(zoo.create("unet", image_size=8, channels=(8, 8), norm_groups=2), 1)
     with pytest.raises(ConfigError, match=r"Oracle: preprocessing\.diffusion: .*schedule"):
         sample(known(Oracle(), diffusion={"schedule": "triangular"}), 1)

@@ -106,6 +106,23 @@ def replace_file(path: Path, data: bytes) -> None:
         staging.write_bytes(data)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where no file can appear, before the work whose result shall lie there.
+
+    Raises:
+        IsADirectoryError: a folder lies there.
+        NotADirectoryError: a folder above it is a file.
+        PermissionError: nothing may be written into the folder, or no folder made for it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder lies there, and this will be a file; give another name")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path}: {above} is a file, and nothing can lie in a file; give another folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: you may not write into {above}; give another folder")
+
+
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """A file to write, which takes the place of `path` when the block ends without an error.

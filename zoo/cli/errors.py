@@ -50,10 +50,10 @@ def describe(error: BaseException) -> tuple[str, int]:
         return _os_error(error), WRONG_REQUEST if isinstance(error, request) else FAILURE
     if type(error) is KeyError:  # a bare key says nothing by itself; UnknownName does
         return f"KeyError: {error}; --debug shows where it comes from", WRONG_REQUEST
+    if isinstance(error, FloatingPointError):  # before ValueError, which some are too
+        return str(error), FAILURE
     if isinstance(error, ValueError | TypeError | KeyError):
         return str(error), WRONG_REQUEST
-    if isinstance(error, FloatingPointError):
-        return str(error), FAILURE
     if isinstance(error, ImportError):
         return f"{error}; install what is missing, such as the extra `zoo[train]`", FAILURE
     return f"{type(error).__name__}: {error}; --debug shows where it comes from", FAILURE

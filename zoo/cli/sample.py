@@ -10,6 +10,7 @@ import typer
 
 from zoo.cli.arguments import Json, Model, say_if_random, weights_name
 from zoo.cli.output import print_json, print_table
+from zoo.storage import check_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,10 +76,10 @@ def sample(
     import zoo
     from zoo.pipelines import sample as draw
     from zoo.pipelines.picture import animation, picture
-    from zoo.pipelines.sample import classes_of, draws_latents, kind_of
+    from zoo.pipelines.sample import classes_of, draws_latents, kind_of, names_of
     from zoo.storage import replace_file
 
-    _check_names(out, gif)
+    _check_files(out, gif)
     name = weights_name(model)
     kind = kind_of(zoo.create(zoo.config(name), device="meta"))  # before weights are fetched
     if gif is not None and kind != "diffusion":
@@ -106,7 +107,7 @@ def sample(
         replace_file(gif, animation(frames))
     facts: dict[str, Any] = {"out": str(out), "count": count, "seed": seed, "image": list(images.shape[1:])}
     facts |= {} if gif is None else {"gif": str(gif), "frames": len(frames)}
-    facts |= {} if classes is None else {"classes": list(dict.fromkeys(classes))}
+    facts |= {} if classes is None else {"classes": [names_of(built)[each] for each in dict.fromkeys(classes)]}
     if as_json:
         print_json(facts)
     else:
@@ -122,11 +123,14 @@ def _columns(count: int, classes: int) -> int | None:
     return classes * max(1, round(count**0.5 / classes))
 
 
-def _check_names(out: Path, gif: Path | None) -> None:
+def _check_files(out: Path, gif: Path | None) -> None:
+    """Before minutes of drawing, for a picture that has no place."""
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: pictures are written as PNG; give a name that ends in .png")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise ValueError(f"--gif {gif}: what moves is written as GIF; give a name that ends in .gif")
+    for path in (out, *([gif] if gif else [])):
+        check_place(path)
 
 
 def _beside(name: str) -> str | None:

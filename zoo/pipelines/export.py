@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from zoo import kernels
-from zoo.storage import staged_file
+from zoo.storage import check_place, staged_file
 from zoo.weights import provenance_of
 
 Format = Literal["onnx", "torch"]
@@ -48,12 +48,14 @@ def export(
 
     Raises:
         ValueError: the path has another suffix than `.onnx` or `.pt2`.
+        OSError: no file can appear there.
         Inequal: the file's answers differ from the model's; nothing was written.
         ImportError: the extra `export` is not installed.
     """
     target = Path(path)
     if target.suffix != SUFFIXES[format]:
         raise ValueError(f"{target}: a file of format {format} ends in {SUFFIXES[format]}; rename it")
+    check_place(target)
     was_training = model.training
     try:
         program = _program(model.eval(), image_size)

@@ -111,7 +111,11 @@ def _answer(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         shapes = ", ".join(f"{key} {tuple(value.shape[1:])}" for key, value in batch.items())
         raise ValueError(f"{type(model).__name__} cannot take {shapes}: {error}") from error
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        raise ValueError(f"{type(model).__name__} does not answer with one row of scores per input")
+        raise ValueError(
+            f"{type(model).__name__} does not answer with one row of scores per input, as classifiers and regression "
+            "models do; what an autoencoder makes of images is on its run's page (`zoo report RUN`), and `zoo sample` "
+            "draws from a VAE"
+        )
     return outputs.float().cpu()
 
 

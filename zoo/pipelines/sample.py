@@ -22,10 +22,16 @@ STEPS: Mapping[str, int] = {"dpm_solver": 25, "heun": 25, "ddim": 50, "ddpm": 25
 SAMPLER = "dpm_solver"
 AT_ONCE, PIXELS = 64, 2**19
 """Images at the most, and their pixels, that go through a network together."""
+SHOWN = 20
+"""Names of classes that an error lists."""
 
 Label = int | str | Sequence[int | str]
 Watch = Callable[[int, int, Callable[[], Tensor]], None]
 """Steps done, of how many, and what gives the images as they are: it is called before the first step and after each."""
+
+
+class NotFinite(ValueError, FloatingPointError):
+    """Images that are no numbers: like a damaged file a failure, and no wrong request."""
 
 
 @torch.no_grad()
@@ -61,6 +67,7 @@ def sample(  # noqa: PLR0913 - what can be asked of any of three kinds
 
     Raises:
         ValueError: the model does not draw images, `count` is below 1, or an option does not apply to it.
+        NotFinite: what it draws is NaN or infinite.
         ConfigError: its weights do not say what sampling must know.
     """
     if count < 1:
@@ -80,7 +87,9 @@ def sample(  # noqa: PLR0913 - what can be asked of any of three kinds
     rows = Rows(seed, "sample/", [(0, index) for index in range(count)], device)
     with _evaluating(model, vae):
         if kind == "diffusion":
-            return _denoised(model, rows, asked, vae, watch, steps=steps, sampler=sampler, guidance=guidance)
+            return _finite(
+                model, _denoised(model, rows, asked, vae, watch, steps=steps, sampler=sampler, guidance=guidance)
+            )
         z = rows.normal("z", _latent_shape(model) if kind == "vae" else _example(model, "z"))
         z = z.to(next(model.parameters()).dtype)
         make: Any = partial(_decoded, model) if kind == "vae" else partial(_generated, model)
@@ -89,7 +98,16 @@ def sample(  # noqa: PLR0913 - what can be asked of any of three kinds
             images.append(make(z[part], None if asked is None else asked[part]))
             if watch is not None:
                 watch(min(part.stop, count), count, lambda: torch.cat(images))
-    return torch.cat(images)
+    return _finite(model, torch.cat(images))
+
+
+def _finite(model: nn.Module, images: Tensor) -> Tensor:
+    if images.isfinite().all():
+        return images
+    raise NotFinite(
+        f"the images that {type(model).__name__} draws are not finite, so its weights are damaged or their training "
+        "diverged; train again with a lower optimizer.lr, or take other weights"
+    )
 
 
 def kind_of(model: nn.Module) -> Literal["gan", "vae", "diffusion"]:
@@ -106,8 +124,9 @@ def kind_of(model: nn.Module) -> Literal["gan", "vae", "diffusion"]:
     if hasattr(model, "decode") and hasattr(model, "latent_shape"):
         return "vae"
     raise ValueError(
-        f"{type(model).__name__} takes {', '.join(arguments)}, not noise, and has no latents that could be drawn, so "
-        "nothing can be sampled; see `zoo list --task unconditional-image-generation`"
+        f"{type(model).__name__} draws no images: its forward takes {', '.join(arguments)}, and neither z nor "
+        "timestep, and it has no latents that could be drawn; name a model that does, such as unet.digits, those of "
+        "`zoo list --task unconditional-image-generation`, and every `vae`"
     )
 
 
@@ -130,28 +149,38 @@ def classes_of(model: nn.Module, count: int, label: Label | None = None) -> list
             named = ", ".join(map(str, asked))
             raise ValueError(f"label {named}: {type(model).__name__} is not told what to draw; leave it out")
         return None
-    names = provenance_of(model).labels
-    wanted = range(classes) if asked is None else [_class(each, names, classes) for each in asked]
+    wanted = range(classes) if asked is None else [_class(each, names_of(model)) for each in asked]
     if not wanted:
         raise ValueError("label is empty; give one class at least, or leave it out for all")
     return [wanted[index % len(wanted)] for index in range(count)]
 
 
-def _class(label: int | str, names: Sequence[str], classes: int) -> int:
+def names_of(model: Any) -> list[str]:
+    """Of the classes that a model is told; a class that its weights have no name for is called by its number."""
+    labels = provenance_of(model).labels
+    return [labels[place] if place < len(labels) else str(place) for place in range(model.config.num_classes)]
+
+
+def _class(label: int | str, names: Sequence[str]) -> int:
     """The number of a class; a name goes before one of several with commas between, and before a number like it."""
-    places = [place for place, name in enumerate(names) if name == label]
-    places = places or [
-        place for place, name in enumerate(names) if label in [part.strip() for part in name.split(",")]
-    ]
+    asked = str(label)
+    places = [place for place, name in enumerate(names) if name == asked]
+    places = places or [place for place, name in enumerate(names) if asked in map(str.strip, name.split(","))]
     if len(places) > 1:
         raise ValueError(f"label {label!r} is the name of the classes {', '.join(map(str, places))}; give the number")
     if places:
         return places[0]
-    number = int(label) if str(label).isdecimal() else -1
-    if 0 <= number < classes:
+    wrong, last = f"label {label!r} is no class of this model", len(names) - 1
+    if all(name.isdecimal() for name in names):  # then a number that is no name may be meant as one
+        if list(names) == [str(place) for place in range(len(names))]:
+            raise ValueError(f"{wrong}; give a number from 0 to {last}")
+        shown = ", ".join([*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])])
+        raise ValueError(f"{wrong}, whose classes are named {shown}; give one of these names")
+    number = int(label) if str(label).removeprefix("-").isdecimal() else None
+    if number is not None and 0 <= number <= last:
         return number
-    known = did_you_mean(str(label), names) or f"; give a number from 0 to {classes - 1}"
-    raise ValueError(f"label {label!r} is no class of this model{known}")
+    near = did_you_mean(str(label), names) if number is None else ""
+    raise ValueError(wrong + (near or f"; give a name or a number from 0 to {last}"))
 
 
 @contextlib.contextmanager
@@ -178,6 +207,8 @@ def _example(model: Any, name: str) -> tuple[int, ...]:
 
 def _latent_shape(model: Any) -> tuple[int, ...]:
     """Of a VAE's latents, if they can be drawn."""
+    if provenance_of(model).preprocessing is None and not hasattr(model, "load_report"):  # random weights say nothing
+        return model.latent_shape(torch.empty(1, *_example(model, "image"), device="meta"))
     record = preprocessing(model)
     if record.latent_scale is not None:
         raise ValueError(
@@ -190,10 +221,7 @@ def _latent_shape(model: Any) -> tuple[int, ...]:
 
 
 def _generated(model: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
-    images = (model(z) if label is None else model(z, label)).float().cpu()
-    if provenance_of(model).preprocessing is None:
-        return (images * 0.5 + 0.5).clamp(0, 1)  # generators end in tanh
-    return _unit(model, images)
+    return _unit(model, (model(z) if label is None else model(z, label)).float().cpu())
 
 
 def _decoded(model: Any, z: Tensor, _: Tensor | None) -> Tensor:
@@ -202,6 +230,8 @@ def _decoded(model: Any, z: Tensor, _: Tensor | None) -> Tensor:
 
 def _unit(model: nn.Module, images: Tensor) -> Tensor:
     """Images in [0, 1] from those in the units of a model's training."""
+    if provenance_of(model).preprocessing is None:
+        return (images * 0.5 + 0.5).clamp(0, 1)  # generators end in tanh; to random weights any range is alike
     low, high = preprocessing(model).value_range
     return ((unnormalize(model, images) - low) / (high - low)).clamp(0, 1)
 
@@ -241,9 +271,10 @@ def _diffusion(model: nn.Module) -> DiffusionConfig:
     who, known = type(model).__name__, (provenance_of(model).preprocessing or {}).get("diffusion")
     if not known:
         raise ConfigError(
-            f"{who} does not say what noise it was trained on, without which nothing can be drawn: what `zoo train` "
-            "wrote does, and a pipeline of diffusers with its scheduler; for other weights, note `diffusion` in their "
-            "preprocessing by zoo.weights.remember(...), such as {'schedule': 'linear', 'prediction': 'noise'}"
+            f"{who} does not say what noise it was trained on, without which nothing can be drawn, and random weights "
+            "were on none; train it by `zoo train`, or name weights that say it, such as unet.digits; a pipeline of "
+            "diffusers does with its scheduler; for other weights, note `diffusion` in their preprocessing by "
+            "zoo.weights.remember(...), such as {'schedule': 'linear', 'prediction': 'noise'}"
         )
     # where weights do not say how far images go, their units do
     silent = {"clip": None if draws_latents(model) else _bound(model)}

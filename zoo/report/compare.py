@@ -15,7 +15,7 @@ from zoo.report.overlay import Line, Look, evaluated, height, looks, trained
 from zoo.report.page import Html, Part, Section
 from zoo.report.run import SPLITS, write_page
 from zoo.report.words import duration, measured, named
-from zoo.storage import is_run
+from zoo.storage import check_place, is_run
 
 PLOT = 4.2
 """Inches from left to right."""
@@ -88,6 +88,7 @@ def _check(paths: Sequence[Path], out: Path) -> None:
         raise ValueError(f"{out} is that run's own page; give the comparison another name")
     if is_run(out.with_suffix("")):
         raise ValueError(f"{out}: its plots would go into {out.with_suffix('')}, which is a run; give another name")
+    check_place(out)
     seen: dict[Path, Path] = {}
     for path in paths:
         first = seen.setdefault(path.resolve(), path)

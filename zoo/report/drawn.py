@@ -5,12 +5,11 @@ import io
 from torch import nn
 
 from zoo.pipelines import picture, sample
-from zoo.pipelines.sample import classes_of
+from zoo.pipelines.sample import classes_of, names_of
 from zoo.report import page, results
 from zoo.report.folder import Run
 from zoo.report.page import Part, Section
 from zoo.training.data import Spec
-from zoo.weights import provenance_of
 
 GENERATORS = ("adversarial", "denoising", "elbo")
 """Objectives whose models draw images of noise."""
@@ -50,5 +49,5 @@ def drawings(model: nn.Module) -> Part:
 
 def _names(model: nn.Module, count: int) -> list[str | None]:
     """What is asked for in each image, as its caption."""
-    classes, labels = classes_of(model, count), provenance_of(model).labels
-    return [None] * count if classes is None else [labels[each] if labels else str(each) for each in classes]
+    classes = classes_of(model, count)
+    return [None] * count if classes is None else [names_of(model)[each] for each in classes]

@@ -19,6 +19,7 @@ from torch import Tensor
 from zoo.config import ConfigError
 from zoo.factory import create
 from zoo.preprocess import preprocessing
+from zoo.weights import provenance_of
 
 COMPONENTS = 10
 """Normal distributions in the mixture, each with a full covariance matrix."""
@@ -80,9 +81,17 @@ class Judge:
             ConfigError: the model has no trained weights, or is no classifier of images that gives maps of features.
         """
         self.model: Any = create(name).eval().requires_grad_(False)
-        self.record = preprocessing(self.model)
         if not hasattr(self.model, "forward_features") or not hasattr(self.model, "forward_head"):
-            raise ConfigError(f"{name} is no image classifier, so it has no features to compare; name one that is")
+            raise ConfigError(
+                f"objective.features: {name} is no image classifier, so it has no features to compare; name one that "
+                "is, such as resnet20.digits"
+            )
+        if provenance_of(self.model).preprocessing is None:
+            raise ConfigError(
+                f"objective.features: {name} has no trained weights that say what images they expect, so it cannot "
+                "judge any; name a classifier that has, such as resnet20.digits"
+            )
+        self.record = preprocessing(self.model)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Look at images.
