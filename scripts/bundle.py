@@ -12,6 +12,7 @@ from zoo.training.log import read_log
 from zoo.weights import provenance_of, remember
 from zoo.weights.cards import CARDS, PRETRAINED
 
+HEADER = "# Written by scripts/cards.py and scripts/bundle.py; see zoo.registry.Weights.\n"
 LARGEST = 2_000_000
 """Bytes of one bundled model."""
 
@@ -48,7 +49,7 @@ def bundle(run: Path, recipe: Path, tag: str, keep: list[str]) -> Path:
         "metrics": {name: round(metrics[name], 4) for name in keep or metrics},
         "recipe": recipe.as_posix(),
     }
-    path.write_text("# Written by scripts/bundle.py; see zoo.registry.Weights.\n" + to_yaml(cards), encoding="utf-8")
+    path.write_text(HEADER + to_yaml(cards), encoding="utf-8")
     return folder
 
 
