@@ -61,7 +61,7 @@ def demo(out: Path, configs: Path) -> Path:
         digits = train_digits(console, out / "digits", recipe)
     with stage(console, "It is saved, loaded again, and asked"):
         save_load_predict(console, digits, out / "saved")
-    with stage(console, "A diffusion network that comes with the zoo draws digits, and the ResNet reads them"):
+    with stage(console, "A bundled diffusion network draws digits, and the ResNet reads them"):
         drawings = draw_digits(console, digits)
     with stage(console, "It learns new digits from five images each"):
         accuracies = learn_new_digits(console, out / "old-digits", recipe)
