@@ -98,7 +98,7 @@ def test_the_demonstration_ends_with_its_page_and_can_be_repeated(tmp_path, monk
         path = demo.demo(tmp_path / "demo", ROOT / "configs")
     assert path.resolve().as_uri() in capsys.readouterr().out.replace("\n", "")
     assert {png.name for png in (tmp_path / "demo" / "report").iterdir()} == {
-        "curves.png", "confusion.png", "mistakes.png", "few-shot.png",
+        "curves.png", "confusion.png", "mistakes.png", "samples.png", "few-shot.png",
     }  # fmt: skip
     text = path.read_text()
     for title in ("New digits from five images each", "A small GPT learns to write Python", "Repeat it"):
