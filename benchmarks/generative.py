@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from benchmarks.peers import Row, times_of
+from benchmarks.peers import Row, timed
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,8 @@ def _peer(case: Case) -> Any:
 def _times(name: str, case: Case, folder: str, seconds: float) -> Iterator[Row]:
     models = [_load(whose, case, folder) for whose in ("ours", "theirs", "ours")]
     for mode in ("inference", "training"):
-        counted = times_of([_step(mode, model, case) for model in models], seconds, least=6)
-        yield Row(
-            preset=name,
-            peer=f"diffusers/{case.family}",
-            mode=mode,
-            ratio=round(statistics.median(a / b for a, b, _ in counted), 3),
-            control=round(statistics.median(a / c for a, _, c in counted), 3),
-            ours=round(1000 * statistics.median(a for a, _, _ in counted), 1),
-            rounds=len(counted),
-        )
+        steps = [_step(mode, model, case) for model in models]
+        yield timed(name, f"diffusers/{case.family}", mode, steps, seconds)
 
 
 def _load(whose: str, case: Case, folder: str) -> Any:

@@ -5,7 +5,6 @@ grows with the square of the length, so ours is compared with a plain loop over 
 `zoo.kernels.use("reference")` runs.
 """
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from benchmarks.peers import Row, times_of
+from benchmarks.peers import Row, timed
 
 SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     # ours: the peer's family and its config
@@ -27,6 +26,8 @@ SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 BATCH, SEQ = 2, 512
 PROMPT, NEW = 64, 64
+LEAST = 4
+"""Rounds of each comparison: a training step of the peer takes many seconds."""
 
 
 def compare(pattern: str, seconds: float) -> Iterator[Row]:
@@ -48,13 +49,13 @@ def _scans(name: str, seconds: float) -> Iterator[Row]:
     tokens = torch.randint(1000, (BATCH, SEQ))
     for mode, step in (("inference", _read), ("training", _learn)):
         steps = [_bound(step, model, tokens) for model in (ours, theirs, again)]
-        yield _row(name, f"transformers/{name}", mode, steps, seconds)
+        yield timed(name, f"transformers/{name}", mode, steps, seconds, LEAST)
 
         def looped(step: Callable[[nn.Module, Tensor], None] = step) -> None:
             with zoo.kernels.use("reference"):
                 step(again, tokens)
 
-        yield _row(name, "a loop over time", mode, [steps[0], looped, steps[0]], seconds)
+        yield timed(name, "a loop over time", mode, [steps[0], looped, steps[0]], seconds, LEAST)
 
 
 def _generation(seconds: float) -> Iterator[Row]:
@@ -65,7 +66,7 @@ def _generation(seconds: float) -> Iterator[Row]:
             model.to(dtype)
         steps = [_bound(_write, model, prompt) for model in (ours, theirs, again)]
         mode = f"generation, {str(dtype).removeprefix('torch.')}"
-        yield _row("gpt2", "transformers/gpt2", mode, steps, seconds)
+        yield timed("gpt2", "transformers/gpt2", mode, steps, seconds, LEAST)
 
 
 def _pair(family: str, options: Mapping[str, Any]) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -104,17 +105,3 @@ def _write(model: Any, prompt: Tensor) -> None:
         model.generate(prompt, NEW)
     else:
         model.generate(prompt, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0)
-
-
-def _row(name: str, peer: str, mode: str, steps: list[Callable[[], None]], seconds: float) -> Row:
-    """Ours, theirs and ours again in turn."""
-    counted = times_of(steps, seconds, least=4)
-    return Row(
-        preset=name,
-        peer=peer,
-        mode=mode,
-        ratio=round(statistics.median(a / b for a, b, _ in counted), 4),
-        control=round(statistics.median(a / c for a, _, c in counted), 3),
-        ours=round(1000 * statistics.median(a for a, _, _ in counted), 1),
-        rounds=len(counted),
-    )

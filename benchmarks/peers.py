@@ -83,16 +83,7 @@ def compare(library: str, pattern: str, seconds: float) -> Iterator[Row]:
         image = torch.randn(BATCH, 3, *shape)
         for mode, step in (("inference", _infer), ("training", _train)):
             models = [model.train(mode == "training") for model in (ours, theirs, again)]
-            times = times_of([_bound(step, model, image) for model in models], seconds)
-            yield Row(
-                preset=preset,
-                peer=f"{source}/{name}",
-                mode=mode,
-                ratio=round(statistics.median(a / b for a, b, _ in times), 3),
-                control=round(statistics.median(a / c for a, _, c in times), 3),
-                ours=round(1000 * statistics.median(a for a, _, _ in times), 1),
-                rounds=len(times),
-            )
+            yield timed(preset, f"{source}/{name}", mode, [_bound(step, model, image) for model in models], seconds)
 
 
 def _peer(source: str, name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -123,6 +114,20 @@ def _train(model: nn.Module, image: torch.Tensor) -> None:
         for parameter in model.parameters():
             parameter -= 0 * parameter.grad
             parameter.grad = None
+
+
+def timed(preset: str, peer: str, mode: str, steps: list[Callable[[], None]], seconds: float, least: int = 6) -> Row:
+    """The row of steps that are ours, theirs and ours again."""
+    times = times_of(steps, seconds, least)
+    return Row(
+        preset=preset,
+        peer=peer,
+        mode=mode,
+        ratio=round(statistics.median(a / b for a, b, _ in times), 4),
+        control=round(statistics.median(a / c for a, _, c in times), 3),
+        ours=round(1000 * statistics.median(a for a, _, _ in times), 1),
+        rounds=len(times),
+    )
 
 
 def times_of(steps: list[Callable[[], None]], seconds: float, least: int = 6) -> list[tuple[float, ...]]:

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.attention import Attention
 from zoo.nn.checks import check_column
 from zoo.nn.image import check_image
 from zoo.nn.patches import sinusoids, to_image
@@ -134,23 +135,6 @@ class Time(nn.Module):
         frequency = torch.exp(-math.log(LONGEST_WAVE) * steps / (FREQUENCIES - self.freq_shift))
         angle = timestep[:, None].float() * frequency
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        """Give every head a share of the width."""
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, seq, dim) -> the same shape."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = qkv.movedim(2, 0).transpose(-3, -2)  # each (batch, heads, seq, head_dim)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(-3, -2).flatten(-2))
 
 
 class MLP(nn.Module):

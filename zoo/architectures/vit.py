@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.attention import Attention
 from zoo.nn.drop import DropPath, rates
 from zoo.nn.image import check_image, check_num_classes, classifier, reset_classifier
 from zoo.registry import Architecture
@@ -133,23 +134,6 @@ def resample(positions: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
     old = positions[:, prefix:].mT.unflatten(-1, (side, side)).float()  # (1, dim, side, side)
     new = F.interpolate(old, size=tuple(grid), mode="bicubic", antialias=True).to(positions.dtype)
     return torch.cat([positions[:, :prefix], new.flatten(2).mT], dim=1)
-
-
-class Attention(nn.Module):
-    """MSA: multi-head self-attention (appendix A)."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        """Give every head a share of the width."""
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, seq, dim) -> the same shape."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = qkv.movedim(2, 0).transpose(-3, -2)  # each (batch, heads, seq, head_dim)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(-3, -2).flatten(-2))
 
 
 class MLP(nn.Module):

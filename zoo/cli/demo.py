@@ -21,6 +21,7 @@ from rich.text import Text
 import zoo
 from zoo.cli import few_shot
 from zoo.pipelines import sample
+from zoo.pipelines.predict import wanted_by
 from zoo.report import page, plots, results, sections
 from zoo.report.drawn import drawings as drawings_of
 from zoo.report.folder import Run, read_run
@@ -152,9 +153,8 @@ def draw_digits(console: Console, reader: Run) -> Part:
         raise RuntimeError(f"{reader.folder} has no model or no data; look into {reader.folder / 'log.jsonl'}")
     painter, spec = zoo.create("unet.digits"), reader.splits.spec
     images, asked = sample(painter, DRAWN), torch.arange(DRAWN) % len(spec.labels)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
     with torch.inference_mode():
-        guesses = reader.model((images - mean) / std).argmax(1)
+        guesses = reader.model(wanted_by(reader.model).normalised(images)).argmax(1)
     shown = results.images(images[: max(1, console.width // 20)], Spec(keys=()))
     captions = [
         f"a {spec.labels[label]}, read as {spec.labels[guess]}" for label, guess in zip(asked, guesses, strict=True)
