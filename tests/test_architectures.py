@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from laws import architectures, build, differ, each, few, perturbed, run
+from laws import architectures, build, differ, each, few, perturbed, rowwise, run
 from torch import Tensor
 
 from zoo.config import build as build_config
@@ -34,7 +34,11 @@ def test_forward_takes_what_example_inputs_gives(architecture):
     parameters = inspect.signature(model.forward).parameters
     required = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
     assert required <= set(inputs) <= set(parameters)
-    assert all(len(value) == 3 for value in inputs.values())
+
+
+@each(rowwise())
+def test_example_inputs_gives_as_many_rows_as_it_is_asked_for(architecture):
+    assert all(len(value) == 3 for value in build(architecture).example_inputs(3).values())
 
 
 @each_architecture
@@ -65,7 +69,7 @@ def learnt(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@each_architecture
+@each(rowwise())
 def test_rows_do_not_see_each_other_in_eval(architecture):
     model = perturbed(architecture)
     inputs = model.example_inputs(4)

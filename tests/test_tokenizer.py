@@ -138,6 +138,18 @@ def test_a_batch_is_filled_up_behind_and_masked():
         batch(ByteTokenizer(), [])
 
 
+def test_every_text_of_a_batch_has_its_end_if_that_is_asked_for(framed):
+    made = batch(ByteTokenizer(), ["abc", "", "de"], max_seq_len=3, end=True)
+    assert made["tokens"].tolist() == [[97, 98, 0], [0, 0, 0], [100, 101, 0]]
+    assert made["mask"].tolist() == [[True] * 3, [True, False, False], [True] * 3]
+    assert batch(ByteTokenizer(), ["abc"], end=True)["tokens"].tolist() == [[97, 98, 99, 0]]
+    ours, _ = framed
+    with pytest.raises(ValueError, match="no token that ends a text; name one as eos_token"):
+        batch(ours, ["a b"], end=True)
+    ending = FileTokenizer(ours.files["tokenizer.json"], b'{"eos_token": "[SEP]"}')  # which puts it there itself
+    assert batch(ending, ["a b c", "a"], max_seq_len=4, end=True)["tokens"].tolist() == [[1, 4, 5, 2], [1, 4, 2, 3]]
+
+
 @pytest.fixture
 def framed():
     """A tokenizer that puts tokens of its own around texts, and transformers' with the same."""

@@ -225,6 +225,7 @@ def batch(
     max_seq_len: int | None = None,
     *,
     fill: bool = False,
+    end: bool = False,
 ) -> dict[str, Tensor]:
     """Texts as one batch, the shorter ones filled up behind.
 
@@ -234,18 +235,22 @@ def batch(
         pairs: for each text another that belongs to it.
         max_seq_len: longer texts lose their end, of two the longer one first.
         fill: the batch has `max_seq_len` positions whatever its texts, so that its shape never changes.
+        end: the last token of every text is the one that ends it, for models that read a text at its end, as CLIP does.
 
     Returns:
         `tokens` (batch, seq) int64, `mask` (batch, seq) bool, True where there is a token, and with pairs `segments`
         (batch, seq) int64, 1 for tokens of the second text.
 
     Raises:
-        ValueError: there is no text, or not a pair for each, or `max_seq_len` has no room for a tokenizer's own tokens.
+        ValueError: there is no text, or not a pair for each, or `max_seq_len` has no room for a tokenizer's own tokens,
+            or an end is wanted of a tokenizer that has none.
     """
     if not texts or (pairs is not None and len(pairs) != len(texts)):
         raise ValueError(f"expected one or more texts and as many pairs, got {len(texts)} and {len(pairs or ())}")
     both = zip(texts, pairs or [None] * len(texts), strict=True)
     encoded = [tokenizer.encode(text, pair, max_seq_len) for text, pair in both]
+    if end:
+        encoded = [_ended(tokenizer, *row, max_seq_len) for row in encoded]
     longest = max(1, *(len(tokens) for tokens, _ in encoded))
     shape = (len(texts), max_seq_len if fill and max_seq_len is not None else longest)
     made = {
@@ -258,6 +263,19 @@ def batch(
         made["mask"][row, : len(tokens)] = True
         made["segments"][row, : len(tokens)] = torch.tensor(segments, dtype=torch.int64)
     return made if pairs is not None else {"tokens": made["tokens"], "mask": made["mask"]}
+
+
+def _ended(
+    tokenizer: Tokenizer, tokens: list[int], segments: list[int], max_seq_len: int | None
+) -> tuple[list[int], list[int]]:
+    """A text that has its end, in the place of its last token where there is no room for one more."""
+    if not tokenizer.stop_tokens:
+        raise ValueError("this tokenizer has no token that ends a text; name one as eos_token in tokenizer_config.json")
+    last = tokenizer.stop_tokens[0]
+    if tokens and tokens[-1] == last:
+        return tokens, segments
+    kept = len(tokens) if max_seq_len is None else min(len(tokens), max_seq_len - 1)
+    return [*tokens[:kept], last], [*segments[:kept], segments[-1] if segments else 0]
 
 
 def decode_stream(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:

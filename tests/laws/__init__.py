@@ -35,6 +35,15 @@ def classifiers() -> list[Architecture]:
     return architectures("image-classification", "video-classification")
 
 
+TOGETHER = ("graph-ml", "zero-shot-image-classification")
+"""Tasks whose inputs or outputs are not one row for each sample; their own laws say what holds instead."""
+
+
+def rowwise() -> list[Architecture]:
+    """Those whose tensors have a row for each sample."""
+    return [record for record in architectures() if record.task not in TOGETHER]
+
+
 def each(records: list[Architecture]) -> pytest.MarkDecorator:
     """Run a law once for each of these records."""
     return pytest.mark.parametrize("architecture", records, ids=lambda record: record.name)

@@ -32,8 +32,13 @@ class Spec:
     image_size: int | None = None
     vocab_size: int | None = None
     max_seq_len: int | None = None
+    end_token: int | None = None
+    """The token that ends a text, where every text has it."""
     labels: tuple[str, ...] = ()
     """The name of each class, in the order of the targets."""
+    prompts: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    """For each class the tokens of the texts that describe it, all of one length, where images are to be told apart by
+    them."""
     columns: tuple[str, ...] = ()
     """The name of each feature, where they have some."""
     mean: tuple[float, ...] = ()
@@ -54,7 +59,10 @@ class Spec:
 
     def model_fields(self) -> dict[str, Any]:
         """What a model's config may take from the data."""
-        names = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
+        names = (
+            "num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len",
+            "end_token",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
