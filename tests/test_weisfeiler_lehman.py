@@ -75,7 +75,7 @@ def test_a_sum_over_equal_neighbours_counts_them_so_regular_graphs_of_two_degree
 
 @pytest.mark.parametrize("name", [*MEANS, *SUM])
 def test_no_network_of_messages_tells_two_triangles_from_a_hexagon(name):
-    """Every node sees two neighbours, who see two neighbours, and so on for ever; it cannot see that they close a ring."""
+    """Every node sees two neighbours, who see two neighbours, and so on; it does not see that they close a ring."""
     model = network(name, **MEANS.get(name, SUM.get(name)), readout="sum")
     assert not apart(answer(model, 6, TRIANGLES), answer(model, 6, HEXAGON))
 
