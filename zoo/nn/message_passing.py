@@ -91,12 +91,17 @@ def read_out(nodes: Tensor, graph: Tensor | None, num_graphs: int | None, how: R
     """
     if graph is None or how is None:
         return nodes
-    if num_graphs is None:
-        num_graphs = int(graph.max()) + 1 if graph.shape[0] else 0
+    size = _number(graph) if num_graphs is None else num_graphs
     if how == "max":
-        return largest_at(graph, nodes, num_graphs)
-    sums = sum_at(graph, nodes, num_graphs)
-    return sums if how == "sum" else (sums / count_at(graph, num_graphs, nodes.dtype).clamp(min=1)).to(nodes.dtype)
+        return largest_at(graph, nodes, size)
+    sums = sum_at(graph, nodes, size)
+    return sums if how == "sum" else (sums / count_at(graph, size, nodes.dtype).clamp(min=1)).to(nodes.dtype)
+
+
+def _number(graph: Tensor) -> int:
+    """How many graphs there are up to the last one that has a node; in an exported program this stays open."""
+    last: Any = graph.max().item() if graph.shape[0] else -1
+    return last + 1
 
 
 def check_sizes(config: Any) -> None:
