@@ -212,4 +212,4 @@ def test_training_data_of_graphs_are_learnt(kind):
     trainer = graph_trainer(data, model, batch_size=20, steps=120)
     before = trainer.evaluate("train")
     trainer.fit()
-    assert trainer.evaluate("train")["loss"] < 0.8 * before["loss"]
+    assert trainer.evaluate("train")["loss"] < 0.9 * before["loss"]

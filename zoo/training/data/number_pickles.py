@@ -53,11 +53,11 @@ class _Reader(pickle.Unpickler):
             raise _RefusedError(f"the pickle asks for {module}.{name}, which may run anything") from None
 
 
-def _stand_ins() -> dict[str, Any]:
-    """Name -> what stands for it: what a pickle of numbers calls, none of which does more than keep its arguments."""
+def _kept(what: str) -> type:
+    """A class that stands for one of numpy's or scipy's, and only keeps what it is told."""
 
     class Kept:
-        """An array, a type of numbers or a matrix, as its state."""
+        kind = what
 
         def __init__(self, *given: Any) -> None:
             self.given, self.state = given, None
@@ -65,38 +65,40 @@ def _stand_ins() -> dict[str, Any]:
         def __setstate__(self, state: Any) -> None:
             self.state = state
 
-    class Array(Kept):
-        """numpy.ndarray."""
+    return Kept
 
-    class Kind(Kept):
-        """numpy.dtype."""
 
-    class Matrix(Kept):
-        """scipy.sparse.csr_matrix."""
+def _stand_ins() -> dict[str, Any]:
+    """Name -> what stands for it, of all that a pickle of numbers calls."""
+    array, matrix = _kept("array"), _kept("matrix")
 
     def empty(*_: Any) -> Any:
-        return Array()
+        return array()
 
     def made(kind: Any, *_: Any) -> Any:
-        return kind() if kind is Matrix else None
+        return kind() if kind is matrix else None
 
     def encoded(text: str, _: str) -> bytes:
         return text.encode("latin1")
+
+    def no_bytes(*_: Any) -> bytes:
+        return b""
 
     def dictionary(*_: Any) -> dict[Any, Any]:
         return {}
 
     return {
-        "numpy.ndarray": Array,
-        "numpy.dtype": Kind,
+        "numpy.ndarray": array,
+        "numpy.dtype": _kept("type"),
         "numpy.core.multiarray._reconstruct": empty,
         "numpy._core.multiarray._reconstruct": empty,
-        "scipy.sparse.csr.csr_matrix": Matrix,
-        "scipy.sparse._csr.csr_matrix": Matrix,
+        "scipy.sparse.csr.csr_matrix": matrix,
+        "scipy.sparse._csr.csr_matrix": matrix,
         "copy_reg._reconstructor": made,
         "copyreg._reconstructor": made,
         "_codecs.encode": encoded,
         "collections.defaultdict": dictionary,
+        "__builtin__.bytes": no_bytes,
         "__builtin__.list": list,
         "builtins.list": list,
         "__builtin__.object": object,
@@ -106,10 +108,10 @@ def _stand_ins() -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """The numbers that a stand-in was told of; everything else as it is."""
-    kind = type(value).__name__
-    if kind == "Array":
+    kind = getattr(value, "kind", type(value).__name__)
+    if kind == "array":
         return _array(value.state)
-    if kind == "Matrix":
+    if kind == "matrix":
         return _dense(value.state)
     if isinstance(value, dict | list | int | float | str | bytes):
         return value
