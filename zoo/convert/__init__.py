@@ -22,7 +22,7 @@ from zoo.weights.tensors import Lazy, write_tensors
 WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 """What data-parallel training, torch.compile and some trainers put before every name."""
 
-HEADED = ("torchvision",)
+HEADED = ("torchvision", "torch_geometric")
 """The libraries that build no network without its head; a checkpoint of theirs may still be read into ours."""
 
 

@@ -26,6 +26,8 @@ class Layout:
     """Our tensor -> the shape in which they store the same numbers."""
     transposed: Collection[str] = ()
     """Our matrices that they store with rows and columns exchanged."""
+    turned: Mapping[str, str] = field(default_factory=dict)
+    """A matrix of theirs in files of old releases -> today's, which has rows and columns exchanged."""
     reordered: Mapping[str, Tensor] = field(default_factory=dict)
     """Our tensor -> for each of its rows, which row it is of theirs."""
     copies: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +96,7 @@ def to_ours(
         nobody knows; and what was passed over.
     """
     left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()}, remedy)
+    left |= {new: _transposed(left.pop(old)) for old, new in layout.turned.items() if old in left and new not in left}
     left |= {name: left[other] for name, other in layout.stand_ins.items() if name not in left and other in left}
     found: dict[str, Lazy] = {}
     for name, shape in names.items():
@@ -117,7 +120,7 @@ def _computed(layout: Layout, found: Mapping[str, Lazy]) -> dict[str, Lazy]:
 def _of_head(layout: Layout, name: str) -> str:
     """One of their names as ours if it belongs to a head, which this model may do without."""
     for ours, theirs in layout.renamed.items():
-        if ours.split(".")[0] in ADAPTABLE["num_classes"] and name.startswith(f"{theirs}."):
+        if ours.split(".")[0] in ADAPTABLE["num_classes"] and f"{name}.".startswith(f"{theirs}."):
             return ours + name.removeprefix(theirs)
     return name
 
@@ -141,13 +144,19 @@ def _equal(first: Lazy, second: Lazy) -> bool:
 
 def _as_ours(layout: Layout, name: str, shape: tuple[int, ...], tensor: Lazy) -> Lazy:
     """One of their tensors in our shape and order; one of a foreign shape stays, for others to complain of."""
-    if name in layout.transposed and len(tensor.shape) == 2:
-        tensor = _changed(tensor, tuple(reversed(tensor.shape)), lambda matrix: matrix.T.contiguous())
+    if name in layout.transposed:
+        tensor = _transposed(tensor)
     if name in layout.reordered and tensor.shape[0] == len(layout.reordered[name]):
         tensor = _changed(tensor, tuple(tensor.shape), lambda rows: rows[layout.reordered[name]])
     if tuple(tensor.shape) == layout.shaped.get(name):
         tensor = _changed(tensor, shape, lambda numbers: numbers.reshape(shape))
     return tensor
+
+
+def _transposed(tensor: Lazy) -> Lazy:
+    if len(tensor.shape) != 2:  # others will complain of it
+        return tensor
+    return _changed(tensor, tuple(reversed(tensor.shape)), lambda matrix: matrix.T.contiguous())
 
 
 def _changed(tensor: Lazy, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> Later:
@@ -184,5 +193,6 @@ def overlap(layout: Layout | None, names: Collection[str], tensors: Collection[s
     """How many of our tensors a checkpoint holds, if it has this layout; None stands for our own."""
     if layout is None:
         return sum(name in tensors for name in names)
-    present = {layout.copies.get(today, today) for today in map(layout.today, tensors)}
+    other = {**layout.copies, **layout.turned}
+    present = {other.get(today, today) for today in map(layout.today, tensors)}
     return sum(all(their in present for their in layout.theirs(name)) for name in names)
