@@ -34,8 +34,8 @@ LAZY = {"torchvision", "sklearn", "matplotlib", "torchmetrics", "tensorboard", "
 """Optional or slow to import, so imported by the function that needs them."""
 BASES = {
     "nn.Module", "Protocol", "NamedTuple", "Objective", "torch.autograd.Function", "Generic", "Sequence",
-    "types.ModuleType", "yaml.SafeLoader", "yaml.SafeDumper", "typer.core.TyperGroup", "StrEnum",
-    "HoldOut", "ImageOptions", "Bundled", "Drawn",  # the options that several data sets share
+    "types.ModuleType", "yaml.SafeLoader", "yaml.SafeDumper", "pickle.Unpickler", "typer.core.TyperGroup", "StrEnum",
+    "HoldOut", "ImageOptions", "Bundled", "Drawn", "GraphOptions",  # the options that several data sets share
     "JudgeConfig", "QualityConfig", "DiffusionConfig",  # and objectives
 }  # fmt: skip
 ERROR = re.compile(r"(Error|Exception|SystemExit|Interrupted|DamagedFile|UnknownName|Warning)$")

@@ -57,8 +57,12 @@ def outputs(model: nn.Module, split: Split, indices: np.ndarray, batch_size: int
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             batch = split.fetch(indices[start : start + batch_size].tolist(), None)
-            result = model(**{key: value for key, value in batch.items() if key in arguments})
-            results.append(result if isinstance(result, Tensor) else result[0])
+            inputs: dict[str, Any] = {key: value for key, value in batch.items() if key in arguments}
+            if "graph" in batch:
+                inputs["num_graphs"] = len(batch["target"])
+            result = model(**inputs)
+            result = result if isinstance(result, Tensor) else result[0]
+            results.append(result[batch["asked"]] if "asked" in batch else result)  # of a graph's nodes
             targets.append(batch["target"])
     return torch.cat(results), torch.cat(targets)
 

@@ -114,6 +114,8 @@ def writer(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:  # noqa
 
 BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {
     "classification": classifier,
+    "node_classification": classifier,
+    "graph_classification": classifier,
     "regression": regressor,
     "causal_lm": writer,
     "reconstruction": rebuilt.autoencoder,

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zoo.training.data.loader import Microbatch
 from zoo.training.distributed import World
-from zoo.training.objectives import Context, Loss, Objective, Phase, rows
+from zoo.training.objectives import Context, Loss, Objective, Phase
 from zoo.training.optim import NamedOptimizer
 from zoo.training.random import Rows, seed_torch
 from zoo.training.run import TrainerConfig
@@ -73,10 +73,10 @@ def _context(state: State, config: TrainerConfig, phase: Phase, microbatch: Micr
 def _announced(
     objective: Objective, phase: Phase, microbatches: Sequence[Microbatch], contexts: Sequence[Context], world: World
 ) -> dict[str, Tensor]:
-    """The global count of each term before any forward pass; `*` stands for terms that count rows."""
+    """The global count of each term before any forward pass; `*` stands for terms that count samples."""
     local: dict[str, Tensor | int] = {}
     for microbatch, ctx in zip(microbatches, contexts, strict=True):
-        counts = {"*": rows(microbatch.batch), **objective.counts(phase, microbatch.batch, ctx)}
+        counts = {"*": len(microbatch.samples), **objective.counts(phase, microbatch.batch, ctx)}
         local = {name: local.get(name, 0) + count for name, count in counts.items()}
     return _global_counts(local, world)
 
@@ -90,9 +90,9 @@ def _normalised(loss: Loss, totals: Mapping[str, Tensor], microbatch: Microbatch
     """The weighted terms, each divided by its global count; a term that counts nothing anywhere adds nothing."""
     parts = []
     for name, (total, count, weight) in loss.terms.items():
-        if name not in totals and int(count) != rows(microbatch.batch):
+        if name not in totals and int(count) != len(microbatch.samples):
             raise ValueError(
-                f"phase {phase.name}: term {name!r} counts {int(count)} for {rows(microbatch.batch)} rows; "
+                f"phase {phase.name}: term {name!r} counts {int(count)} for {len(microbatch.samples)} samples; "
                 "with accumulation its objective must say so beforehand, by counts()"
             )
         parts.append(total * (weight / max(1.0, float(totals.get(name, totals.get("*", 1))))))

@@ -54,6 +54,8 @@ class Spec:
     images that were interpolated."""
     frames: int | None = None
     """Of a video."""
+    neighbours: tuple[int, ...] = ()
+    """For each hop, at most how many edges that enter a node of a graph are taken while training; empty for all."""
     tokenizer: Mapping[str, bytes] = field(default_factory=dict)
     """The files of the tokenizer that made the tokens, which then belong to the model too."""
 
@@ -74,7 +76,7 @@ class Split(Protocol):
         ...
 
     def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
-        """A batch of samples, each value (batch, ...).
+        """A batch of samples, each value (batch, ...), but for what samples share, such as the graph they are in.
 
         Args:
             indices: which samples.

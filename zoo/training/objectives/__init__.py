@@ -147,6 +147,7 @@ DEFAULT = {
     "image-to-image": "reconstruction",
     "image-feature-extraction": "masked_reconstruction",
     "unconditional-image-generation": "adversarial",
+    "graph-ml": "node_classification",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
@@ -166,6 +167,8 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
         return "elbo"  # its latents are drawn
     if spec.out_features is not None:
         return "forecasting"
+    if usual == "node_classification" and {"pairs", "graph"} & set(spec.keys):
+        return "link_prediction" if "pairs" in spec.keys else "graph_classification"
     if "pair_tokens" in spec.keys:
         return "sentence_embedding"
     if usual == "seq2seq" and "tokens" in spec.keys and "source" not in spec.keys and spec.num_classes is None:
