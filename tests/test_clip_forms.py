@@ -1,6 +1,7 @@
 """All that CLIP's config can make is held to what every architecture is; sizes, ends of texts, and what is refused."""
 
 import dataclasses
+import math
 
 import pytest
 import test_architectures as general
@@ -9,10 +10,13 @@ import torch
 from laws import build, perturbed
 from laws import test_zero_shot_image_classification as laws
 from safetensors.torch import save_file
+from toys import trainer
 
 import zoo
 from zoo.architectures.clip import ARCHITECTURE, CLIPConfig
 from zoo.architectures.clip.transformer import end_of
+from zoo.training.data import Spec, Splits
+from zoo.training.objectives import Loss, NoOptions, Objective
 from zoo.weights.fit import MismatchError
 
 SMALL = dataclasses.asdict(ARCHITECTURE.tiny)
@@ -177,3 +181,43 @@ def test_an_image_is_no_text_where_two_texts_are_read_and_a_small_one_is_none_fo
 def test_impossible_shapes_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         zoo.create("clip", **{**SMALL, **fields})
+
+
+class Louder(Objective):
+    """Wants the scale to grow."""
+
+    name = "louder"
+    reads = ("image", "tokens")
+    headline = "loss"
+
+    def loss(self, phase, nets, batch, ctx):
+        return Loss({"loss": (-nets["model"](**batch).logits_per_image.diagonal().sum(), len(batch["image"]), 1.0)})
+
+    def evaluate(self, nets, batch, ctx):
+        return {"loss": (torch.zeros(()), 1)}
+
+
+@pytest.mark.parametrize("value", [2.0, 4.6])
+def test_training_keeps_the_scale_at_a_hundred_or_below(value):
+    model = perturbed(ARCHITECTURE).train()
+    with torch.no_grad():
+        model.logit_scale.fill_(value)
+    example = model.example_inputs(16)
+    data = Splits(spec=Spec(keys=("image", "tokens")), train=Pairs(example), val=None, test=Pairs(example))
+    objective = Louder(NoOptions(), data.spec)
+    trained = trainer(model, data, objective, optimizer={"lr": 0.1}).fit().model
+    assert value < float(trained.logit_scale) <= math.log(100) + 1e-6
+    assert (float(trained.logit_scale) > 4.6) == (value == 4.6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Images and texts as a split."""
+
+    tensors: dict[str, torch.Tensor]
+
+    def __len__(self):
+        return len(self.tensors["image"])
+
+    def fetch(self, indices, rngs):
+        return {name: tensor[list(indices)] for name, tensor in self.tensors.items()}
