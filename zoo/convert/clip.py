@@ -5,8 +5,10 @@ from typing import Any
 
 from zoo.architectures.clip import CLIPConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout, require
+from zoo.convert.open_clip import part
+from zoo.convert.open_clip import read_config as read_open_clip
+from zoo.convert.translate import translate
 
 HEAD_DIM = 64
 """Of every head in OpenAI's networks, which their tensors do not show."""
@@ -177,19 +179,13 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _tower(theirs: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _tower(theirs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The config of a tower; what stands under the older name wins, as in transformers."""
-    found: dict[str, Any] = {}
-    for key in (f"{name}_config", f"{name}_config_dict"):
-        part = theirs.get(key) or {}
-        if not isinstance(part, Mapping):
-            raise ConfigError(f"{key} must be an object, got {part!r}")
-        found |= part
-    return found
+    return {**part(theirs, f"{name}_config"), **part(theirs, f"{name}_config_dict")}
 
 
 FORMATS = {"open_clip": open_clip, "openai": openai, "transformers": transformers}
-MODEL_TYPES = {"clip": read_config}
+MODEL_TYPES = {"clip": read_config, "open_clip": read_open_clip}
 NAMES = {
     "open_clip": {
         "clip_vit_b_32": "ViT-B-32-quickgelu",
