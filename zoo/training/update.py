@@ -1,8 +1,9 @@
 """One update of one phase: forward, backward, accumulation, clipping, and the guard against non-finite numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +69,10 @@ def update(
                 _normalised(loss, known, microbatch, phase).mul(world.size).backward()
             _add(terms, {name: (total * weight, count) for name, (total, count, weight) in loss.terms.items()})
             _add(logs, loss.logs)
-        return Outcome(terms, logs, *_apply(optimizers, config, world))
+        norm, applied = _apply(optimizers, config, world)
+        if applied:
+            _constrain(state.networks[name] for name in phase.updates)
+        return Outcome(terms, logs, norm, applied)
 
 
 def _context(state: State, config: TrainerConfig, phase: Phase, microbatch: Microbatch, world: World) -> Context:
@@ -134,6 +138,13 @@ def _add(sums: dict[str, tuple[Tensor, Tensor | int]], new: Mapping[str, tuple[T
     for name, (total, count) in new.items():
         before = sums.get(name, (0, 0))
         sums[name] = (before[0] + total.detach(), before[1] + count)
+
+
+def _constrain(networks: Iterable[Any]) -> None:
+    """Let the networks that limit a parameter do so, such as the scale of CLIP's logits."""
+    for network in networks:
+        if hasattr(network, "constrain"):
+            network.constrain()
 
 
 def _apply(optimizers: Sequence[NamedOptimizer], config: TrainerConfig, world: World) -> tuple[Tensor, bool]:
