@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.training.data.loader import Microbatch
-from zoo.training.distributed import World
+from zoo.training.distributed import World, unwrapped
+from zoo.training.everyone import gathering, knowing
 from zoo.training.objectives import Context, Loss, Objective, Phase
 from zoo.training.optim import NamedOptimizer
 from zoo.training.random import Rows, seed_torch
@@ -50,7 +51,11 @@ def update(
     with state.updating(phase.updates) as optimizers:
         nets = state.nets(phase.updates)
         contexts = [_context(state, config, phase, m, world) for m in microbatches]
-        totals = _announced(objective, phase, microbatches, contexts, world) if len(microbatches) > 1 else None
+        if len(microbatches) > 1:
+            totals = _announced(objective, phase, microbatches, contexts, world)
+            contexts = _embedded(state, objective, phase, microbatches, contexts, config, world)
+        else:
+            totals, contexts = None, [gathering(contexts[0], world)]
         for part, (microbatch, ctx) in enumerate(zip(microbatches, contexts, strict=True)):
             seed_torch(config.seed, f"torch/{phase.name}", state.step, part, world.rank)
             with ExitStack() as stack:
@@ -72,6 +77,32 @@ def update(
 
 def _context(state: State, config: TrainerConfig, phase: Phase, microbatch: Microbatch, world: World) -> Context:
     return Context(state.step, Rows(config.seed, f"{phase.name}/", microbatch.samples, world.device), training=True)
+
+
+def _embedded(
+    state: State,
+    objective: Objective,
+    phase: Phase,
+    microbatches: Sequence[Microbatch],
+    contexts: Sequence[Context],
+    config: TrainerConfig,
+    world: World,
+) -> list[Context]:
+    """Contexts that know the features of the whole global batch, where the objective embeds: see `everyone.py`.
+
+    The pass leaves no trace: it calls the networks beneath those that average gradients, which count their calls.
+    """
+    nets = {name: unwrapped(net) for name, net in state.nets(phase.updates).items()}
+    parts: list[dict[str, Tensor]] = []
+    for part, (microbatch, ctx) in enumerate(zip(microbatches, contexts, strict=True)):
+        seed_torch(config.seed, f"torch/{phase.name}", state.step, part, world.rank)
+        with torch.no_grad(), torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            features = objective.embed(phase, nets, microbatch.batch, ctx)
+        if not features:
+            return list(contexts)
+        parts.append(features)
+    state.restore_buffers()  # which the trainer remembers before each update
+    return knowing(contexts, parts, world)
 
 
 def _announced(
