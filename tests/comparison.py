@@ -21,7 +21,9 @@ def built(family, options):
 def perturbed(model, share=0.3):
     """The model itself, each parameter moved by a share of its own deviation."""
     for parameter in model.parameters():
-        parameter += share * parameter.std().nan_to_num(1).clamp(min=0.1) * torch.randn_like(parameter)
+        parameter += (
+            share * parameter.std(correction=int(parameter.numel() > 1)).clamp(min=0.1) * torch.randn_like(parameter)
+        )
     return model
 
 

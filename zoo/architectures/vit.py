@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from zoo.nn.attention import Attention
 from zoo.nn.drop import DropPath, rates
 from zoo.nn.image import check_image, check_num_classes, classifier, reset_classifier
+from zoo.nn.patches import resample
 from zoo.registry import Architecture
 
 INIT_STD = 0.02
@@ -115,25 +116,6 @@ class Embed(nn.Module):
         if positions.shape[1] == tokens.shape[1]:
             return self.dropout(torch.cat([*prefix, tokens + positions], dim=1))
         return self.dropout(torch.cat([*prefix, tokens], dim=1) + positions)
-
-
-def resample(positions: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
-    """Position embeddings of a square grid, interpolated to another grid (section 3.2).
-
-    Args:
-        positions: (1, prefix + side * side, dim), where the prefix is less than a row of patches.
-        grid: rows and columns that are wanted.
-
-    Returns:
-        (1, prefix + rows * columns, dim).
-    """
-    side = int(positions.shape[1] ** 0.5)
-    prefix = positions.shape[1] - side**2
-    if (side, side) == tuple(grid):
-        return positions
-    old = positions[:, prefix:].mT.unflatten(-1, (side, side)).float()  # (1, dim, side, side)
-    new = F.interpolate(old, size=tuple(grid), mode="bicubic", antialias=True).to(positions.dtype)
-    return torch.cat([positions[:, :prefix], new.flatten(2).mT], dim=1)
 
 
 class MLP(nn.Module):

@@ -24,6 +24,8 @@ class Layout:
     """Our tensor -> theirs, which are ours cut along the first axis into equal parts."""
     shaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Our tensor -> the shape in which they store the same numbers."""
+    squeezed: Collection[str] = ()
+    """Our tensors whose first axis, of length 1, they leave out."""
     transposed: Collection[str] = ()
     """Our matrices that they store with rows and columns exchanged."""
     reordered: Mapping[str, Tensor] = field(default_factory=dict)
@@ -74,7 +76,7 @@ def require(library: str, config: Any, **known: Any) -> None:
     for name, values in known.items():
         value = getattr(config, name)
         if value not in (values if isinstance(values, set) else {values}):
-            architecture = type(config).__module__.rpartition(".")[2]
+            architecture = type(config).__module__.removesuffix(".config").rpartition(".")[2]
             raise ValueError(f"{library} has no {architecture} with {name} {value!r}")
 
 
@@ -145,6 +147,8 @@ def _as_ours(layout: Layout, name: str, shape: tuple[int, ...], tensor: Lazy) ->
         tensor = _changed(tensor, tuple(reversed(tensor.shape)), lambda matrix: matrix.T.contiguous())
     if name in layout.reordered and tensor.shape[0] == len(layout.reordered[name]):
         tensor = _changed(tensor, tuple(tensor.shape), lambda rows: rows[layout.reordered[name]])
+    if name in layout.squeezed and len(tensor.shape) == len(shape) - 1:
+        tensor = _changed(tensor, (1, *tensor.shape), lambda numbers: numbers[None])
     if tuple(tensor.shape) == layout.shaped.get(name):
         tensor = _changed(tensor, shape, lambda numbers: numbers.reshape(shape))
     return tensor
@@ -169,7 +173,7 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
         if name in layout.computed:
             continue
         theirs = layout.theirs(name)
-        tensor = tensor.reshape(layout.shaped.get(name, tensor.shape))
+        tensor = tensor.reshape(layout.shaped.get(name, tensor.shape[name in layout.squeezed :]))
         if name in layout.reordered:
             tensor = tensor[layout.reordered[name].argsort()]
         if name in layout.transposed:

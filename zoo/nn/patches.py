@@ -1,6 +1,7 @@
-"""Images as rows of patches: cut apart, put together again, and the fixed embeddings of where each patch lies."""
+"""Images as rows of patches: cut apart, put together again, and the embeddings of where each patch lies."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LONGEST_WAVE = 10_000
@@ -54,3 +55,24 @@ def sinusoids(dim: int, side: int) -> Tensor:
     place = torch.cat([angle.sin(), angle.cos()], dim=1)  # (side, dim / 2)
     column, row = place.repeat(side, 1), place.repeat_interleave(side, 0)
     return torch.cat([column, row], dim=1).float()
+
+
+def resample(positions: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
+    """Position embeddings of a square grid, interpolated to another grid.
+
+    Args:
+        positions: (1, prefix + side * side, dim), where the prefix is less than a row of patches.
+        grid: rows and columns that are wanted.
+
+    Returns:
+        (1, prefix + rows * columns, dim).
+
+    Source: ViT (Dosovitskiy et al., 2020), section 3.2.
+    """
+    side = int(positions.shape[1] ** 0.5)
+    prefix = positions.shape[1] - side**2
+    if (side, side) == tuple(grid):
+        return positions
+    old = positions[:, prefix:].mT.unflatten(-1, (side, side)).float()  # (1, dim, side, side)
+    new = F.interpolate(old, size=tuple(grid), mode="bicubic", antialias=True).to(positions.dtype)
+    return torch.cat([positions[:, :prefix], new.flatten(2).mT], dim=1)
