@@ -118,6 +118,15 @@ def test_names_that_would_leave_the_folder_are_only_names(tmp_path):
     assert "\n" not in Shards([inside / "x.tar"], "caption").photo(3)[0]
 
 
+def test_a_size_below_zero_does_not_lead_round_in_circles(tmp_path):
+    header = tarfile.TarInfo("b.png")
+    header.size = -3 * 512
+    whole = tar(tmp_path / "x.tar", samples(0, 1)).read_bytes()
+    (tmp_path / "x.tar").write_bytes(whole[: 512 * 4] + header.tobuf(tarfile.GNU_FORMAT) + whole[512 * 4 :])
+    with pytest.raises(DamagedFile, match=r"x\.tar: not a whole tar file"):
+        load(options(tmp_path))
+
+
 def _cut(path, keep):
     path.write_bytes(path.read_bytes()[:keep])
 
