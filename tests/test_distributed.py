@@ -10,6 +10,7 @@ import torch
 from test_judging import PAIRED, drawer
 from test_resume import final
 from test_trainer import TwoCounts
+from towers import contrast, pictured
 from toys import Net, splits, trainer
 
 from zoo.training.log import read_log
@@ -19,6 +20,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 from toys import Net, Classify, splits, trainer
+from towers import contrast, pictured
 from test_trainer import Alternate, TwoCounts
 from test_judging import drawer
 from test_resume import Crash, crash_at
@@ -32,6 +34,10 @@ if __name__ == "__main__":
         trainer(objective=kind(NoOptions(), data.spec), **options).fit()
     trainer(data=data, batch_size=2, accumulate=2, out={out!r} + "/accumulated", steps=13, clip_norm=1.0).fit()
     drawer(all_pairs=True, batch_size=4, out={out!r} + "/judged").fit()
+    for loss in ("softmax", "sigmoid"):
+        for size, parts in ((6, 1), (2, 3)):
+            where = {out!r} + f"/{{loss}}_{{parts}}"
+            contrast(None, pictured(prompts=True), loss, batch_size=size, accumulate=parts, steps=13, out=where).fit()
     norm = lambda: Net(norm=True, dropout=0.3)
     options = dict(data=data, batch_size=4, steps=13, checkpoint_every=1, ema=0.9)
     trainer(norm(), out={out!r} + "/whole", **options).fit()
@@ -108,3 +114,15 @@ def test_two_ranks_resume_to_the_same_bits(two_ranks):
     whole, cut = final(two_ranks / "whole"), final(two_ranks / "cut")
     assert {name for name in whole if not torch.equal(whole[name], cut[name])} == set()
     assert Net(norm=True).norm.running_mean.shape == whole["model/norm.running_mean"].shape
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_contrast_has_the_samples_of_all_ranks_and_parts_as_rivals(two_ranks, tmp_path, loss, parts):
+    alone = contrast(None, pictured(prompts=True), loss, batch_size=12, steps=13, out=tmp_path)
+    metrics = alone.fit().metrics
+    weights = {n: t for n, t in final(tmp_path).items() if n.startswith("model/")}
+    assert apart(weights, final(two_ranks / f"{loss}_{parts}")) < 1e-6
+    events = [list(read_log(folder / "log.jsonl")) for folder in (tmp_path, two_ranks / f"{loss}_{parts}")]
+    assert [event["loss"] for event in events[1]] == pytest.approx([event["loss"] for event in events[0]], rel=1e-4)
+    assert {name: events[1][-1][name] for name in metrics} == pytest.approx(metrics, rel=1e-4)

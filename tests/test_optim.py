@@ -20,10 +20,24 @@ class Tower(nn.Module):
         self.head = nn.Linear(4, 2)
 
 
+class Towers(nn.Module):
+    """Two of them, of which one has more blocks, and a number that belongs to neither."""
+
+    towers = ("first", "second")
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.first, self.second = Tower(), Tower()
+        self.second.blocks.append(nn.Linear(4, 4))
+
+
 def groups_of(config, model=None, spared=()):
     """parameter name -> (algorithm, options of its group)."""
     found = {}
-    for named in build_optimizers(config, "model", dict((model or Tower()).named_parameters()), spared):
+    model = model or Tower()
+    towers = getattr(model, "towers", ())
+    for named in build_optimizers(config, "model", dict(model.named_parameters()), spared, towers):
         names = {parameter: name for name, parameter in named.parameters.items()}
         for group in named.optimizer.param_groups:
             found |= {names[parameter]: (named.name, group) for parameter in group["params"]}
@@ -62,6 +76,20 @@ def test_layers_further_from_the_head_learn_more_slowly():
         "blocks.2.weight": 0.5,
         "blocks.0.weight": 0.125,
         "embed.weight": 0.0625,
+    }
+    assert {name: rates[name] for name in expected} == expected
+
+
+def test_towers_that_stand_side_by_side_end_at_the_same_depth():
+    rates = {n: g["base_lr"] for n, (_, g) in groups_of(OptimizerConfig(lr=1.0, layer_decay=0.5), Towers()).items()}
+    expected = {
+        "scale": 1.0,
+        "first.head.weight": 1.0,
+        "second.head.weight": 1.0,
+        "first.blocks.2.weight": 0.5,
+        "second.blocks.3.weight": 0.5,
+        "first.embed.weight": 0.0625,
+        "second.embed.weight": 0.03125,
     }
     assert {name: rates[name] for name in expected} == expected
 

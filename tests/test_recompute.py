@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from laws import build, classifiers
+from laws import architectures, build, classifiers, run
 
 from zoo.training.recompute import recomputing
 
-IMAGES = classifiers()
+IMAGES = [*classifiers(), *architectures("zero-shot-image-classification")]
 
 
 def outcome(model, inputs, checkpointed):
@@ -16,8 +16,8 @@ def outcome(model, inputs, checkpointed):
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.update({t.data_ptr(): t.nbytes}) or t, lambda t: t)
     with recomputing([model] if checkpointed else []):
         with hooks:
-            output = model(**inputs)
-        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+            outputs = run(model, inputs)
+        sum((output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum() for output in outputs).backward()
     own = {tensor.data_ptr() for tensor in model.state_dict().values()}
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return gradients, dict(model.named_buffers()), sum(size for place, size in kept.items() if place not in own)

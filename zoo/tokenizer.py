@@ -218,6 +218,46 @@ def _from_files(files: Mapping[str, bytes]) -> FileTokenizer:
     return FileTokenizer(files[TOKENIZER], files.get(TOKENIZER_CONFIG, b"{}"), files.get(GENERATION))
 
 
+def learn_tokenizer(texts: Sequence[str], vocab_size: int) -> FileTokenizer:
+    """A vocabulary of its own for a corpus: bytes, and what they are most often merged into.
+
+    Every text that it reads gets a token behind that ends it. The same texts give the same vocabulary.
+
+    Source: Sennrich et al., 2016, "Neural machine translation of rare words with subword units", on bytes as in GPT-2.
+
+    Args:
+        texts: what to learn from; for a test that means something, the training part alone.
+        vocab_size: tokens in all: the two special ones, the 256 bytes, and the merges.
+
+    Raises:
+        ValueError: there is no room for the bytes, or the texts give fewer tokens.
+    """
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+    least, (end, pad) = BYTES + 2, (ENDS[0], PADS[0])
+    if vocab_size < least:
+        raise ValueError(
+            f"vocab_size {vocab_size} has no room for {BYTES} bytes and two special tokens: {least} at least"
+        )
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    library.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[pad, end], initial_alphabet=alphabet, show_progress=False
+    )  # pyright: ignore[reportCallIssue]
+    library.train_from_iterator(texts, trainer)
+    found = library.get_vocab_size()
+    if found < vocab_size:
+        raise ValueError(f"vocab_size {vocab_size} is more than the {found} tokens that the texts give; ask for fewer")
+    library.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+        single=f"$A {end}", pair=f"$A {end} $B:1 {end}:1", special_tokens=[(end, library.token_to_id(end))]
+    )
+    config = json.dumps({"eos_token": end, "pad_token": pad}).encode()
+    return FileTokenizer(library.to_str().encode(), config)
+
+
 def tokenizer_files(reader: Tokenizer | None) -> Mapping[str, bytes]:
     """What a model must be saved with, so that it can read text; nothing where bytes are its tokens."""
     return reader.files if isinstance(reader, FileTokenizer) else {}

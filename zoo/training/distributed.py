@@ -39,6 +39,14 @@ class World:
             dist.all_reduce(value)
         return value
 
+    def gather(self, value: Tensor) -> Tensor:
+        """The rows of all ranks, of which each has as many, in the order of ranks; without gradient."""
+        if self.size == 1:
+            return value.detach()
+        parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, value.detach().contiguous())
+        return torch.cat(parts)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank, so that all decide alike."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
@@ -53,6 +61,11 @@ class World:
         if self.size == 1 or not any(parameter.requires_grad for parameter in network.parameters()):
             return network
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network that `World.wrap` was given."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.config import ConfigError, build
 from zoo.training.data import DATA_SETS, Spec
 from zoo.training.frechet import Judge, frechet_distance, moments, yardstick
+from zoo.training.kept import keep, kept
 from zoo.training.kid import kernel_distance
 from zoo.training.manifold import precision_and_recall
 
@@ -21,8 +22,6 @@ RECOGNISED = 0.5
 """The judge recognises an image when one class is more probable than all others together."""
 SEEN = 0.1
 """A class is there when its recognised share of the images is at least this part of an equal share."""
-MOST = 2**40
-"""More images than any split has, or are drawn for it."""
 Totals = dict[str, tuple[Tensor, Tensor | int]]
 
 
@@ -93,10 +92,10 @@ class Jury:
             totals["as_asked"] = ((probability.argmax(-1) == asked).sum(), len(drawn))
         if self.options.all_pairs:
             index = torch.tensor([index for _, index in samples])
-            totals["real_rows"] = (_rows(of_real, index), len(real))
+            totals["real_rows"] = (keep(of_real, index), len(real))
             every = self.options.samples_per_image
             places = index.repeat_interleave(every) * every + torch.arange(every).repeat(len(index))
-            totals["generated_rows"] = (_rows(features, places), len(drawn))
+            totals["generated_rows"] = (keep(features, places), len(drawn))
         return totals
 
     def metrics(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -113,7 +112,7 @@ class Jury:
         if "as_asked" in totals:
             metrics["as_asked"] = float(torch.div(*totals["as_asked"]))
         if self.options.all_pairs:
-            of_real, of_drawn = (totals[name][0].coalesce().values() for name in ("real_rows", "generated_rows"))
+            of_real, of_drawn = (kept(totals[name][0]) for name in ("real_rows", "generated_rows"))
             metrics["kernel_distance"] = kernel_distance(of_drawn, of_real)
             one_each = of_drawn[:: self.options.samples_per_image]  # as many as are real
             metrics["precision"], metrics["recall"] = precision_and_recall(one_each, of_real)
@@ -138,11 +137,6 @@ def check_range(name: str, spec: Spec) -> None:
             f"objective {name}: images reach from {min(ends):.3g} to {max(ends):.3g}, but the generator draws in "
             "[-1, 1]; set data.normalize=range"
         )
-
-
-def _rows(features: Tensor, places: Tensor) -> Tensor:
-    """A matrix with a row for every image of the split, of which only these are there: so parts of it add up."""
-    return torch.sparse_coo_tensor(places[None], features.cpu(), (MOST, features.shape[1]), check_invariants=True)
 
 
 def unit(image: Tensor) -> Tensor:

@@ -55,7 +55,11 @@ def matches(name: str, patterns: str | Iterable[str]) -> bool:
 
 
 def build_optimizers(
-    config: OptimizerConfig, network: str, parameters: Mapping[str, nn.Parameter], spared: Iterable[str] = ()
+    config: OptimizerConfig,
+    network: str,
+    parameters: Mapping[str, nn.Parameter],
+    spared: Iterable[str] = (),
+    towers: Iterable[str] = (),
 ) -> list[NamedOptimizer]:
     """The optimizers of one network: one for each algorithm that its groups name.
 
@@ -64,11 +68,12 @@ def build_optimizers(
         network: the network's name.
         parameters: full parameter name -> parameter, in depth order; frozen ones are left out here.
         spared: names of parameters without weight decay, besides everything with fewer than two axes.
+        towers: names of submodules that stand side by side, each with a depth of its own.
 
     Raises:
         ConfigError: a parameter is given to an algorithm that cannot take it.
     """
-    depth, top = _depths(parameters)
+    depth, top = _depths(parameters, towers)
     buckets: dict[str, dict[tuple[tuple[str, Any], ...], list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, parameter in parameters.items():
         if not parameter.requires_grad:
@@ -118,7 +123,21 @@ def _make(algorithm: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer
     return torch.optim.Muon(groups)
 
 
-def _depths(names: Iterable[str]) -> tuple[dict[str, int], int]:
+def _depths(names: Iterable[str], towers: Iterable[str]) -> tuple[dict[str, int], int]:
+    """How deep each parameter sits, and the depth of the head.
+
+    Towers end at the same depth, where what belongs to none of them sits too, such as the scale of their product.
+    """
+    names = list(names)
+    inside = [_depths_in_row(found) for tower in towers if (found := [n for n in names if n.startswith(f"{tower}.")])]
+    if not inside:
+        return _depths_in_row(names)
+    top = max(own for _, own in inside)
+    depth = {name: own + top - last for found, last in inside for name, own in found.items()}
+    return {name: depth.get(name, top) for name in names}, top
+
+
+def _depths_in_row(names: Iterable[str]) -> tuple[dict[str, int], int]:
     """How deep each parameter sits, counted in blocks from the input, and the depth of the head.
 
     Names are in depth order (DESIGN: `stem` or `embed`, then `blocks.i` or `stages.i.j`, then the rest), so

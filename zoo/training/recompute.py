@@ -3,6 +3,7 @@
 Of every block only the input is kept; the backward pass computes the rest once more, with the same dropout.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -14,7 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def recomputing(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Let the blocks of these networks recompute while this lasts; they are what `stages` and `blocks` hold."""
+    """Let the blocks of these networks recompute while this lasts.
+
+    They are what `stages` and `blocks` hold, in a network or in its `towers`.
+    """
     units: list[Any] = [unit for network in networks for unit in _units(network)]
     for unit in units:
         contexts = partial(_contexts, _statistics(unit))
@@ -28,8 +32,9 @@ def recomputing(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 def _units(network: nn.Module) -> Iterator[nn.Module]:
     """Blocks, or whole stages where a stage is a row of bare layers, of which one may overwrite its input."""
-    for name in ("stages", "blocks"):
-        for stage in getattr(network, name, nn.Sequential()).children():
+    towers = [getattr(network, name) for name in getattr(network, "towers", ())]
+    for part, name in itertools.product([network, *towers], ("stages", "blocks")):
+        for stage in getattr(part, name, nn.Sequential()).children():
             inner = list(stage.children())
             blocks = name == "stages" and inner and all(next(block.children(), None) is not None for block in inner)
             yield from inner if blocks else [stage]

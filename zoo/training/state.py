@@ -50,17 +50,20 @@ class State:
 
     def _optimizers(self, config: RunConfig) -> list[NamedOptimizer]:
         names = self._names()
-        spared = [
-            name
-            for module_name, module in self.model.named_modules()
-            for pattern in getattr(module, "no_weight_decay", ())
-            for name in (pattern if not module_name else f"{module_name}.{pattern}",)
-        ]
+        spared, towers = self._declared("no_weight_decay"), self._declared("towers")
         made = []
         for network, module in self.networks.items():
             parameters = {names[parameter]: parameter for parameter in module.parameters()}
-            made += build_optimizers(config.optimizer, network, parameters, spared)
+            made += build_optimizers(config.optimizer, network, parameters, spared, towers)
         return made
+
+    def _declared(self, attribute: str) -> list[str]:
+        """The names that modules of the model give in a class attribute, in full."""
+        return [
+            f"{module_name}.{name}".removeprefix(".")
+            for module_name, module in self.model.named_modules()
+            for name in getattr(module, attribute, ())
+        ]
 
     def nets(self, updated: tuple[str, ...]) -> dict[str, nn.Module]:
         """The networks as a phase calls them: wrapped where gradients are reduced, plain elsewhere."""

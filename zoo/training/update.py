@@ -1,15 +1,17 @@
 """One update of one phase: forward, backward, accumulation, clipping, and the guard against non-finite numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.training.data.loader import Microbatch
-from zoo.training.distributed import World
+from zoo.training.distributed import World, unwrapped
+from zoo.training.everyone import gathering, knowing
 from zoo.training.objectives import Context, Loss, Objective, Phase, rows
 from zoo.training.optim import NamedOptimizer
 from zoo.training.random import Rows, seed_torch
@@ -49,7 +51,11 @@ def update(
     with state.updating(phase.updates) as optimizers:
         nets = state.nets(phase.updates)
         contexts = [_context(state, config, phase, m, world) for m in microbatches]
-        totals = _announced(objective, phase, microbatches, contexts, world) if len(microbatches) > 1 else None
+        if len(microbatches) > 1:
+            totals = _announced(objective, phase, microbatches, contexts, world)
+            contexts = _embedded(state, objective, phase, microbatches, contexts, config, world)
+        else:
+            totals, contexts = None, [gathering(contexts[0], world)]
         for part, (microbatch, ctx) in enumerate(zip(microbatches, contexts, strict=True)):
             seed_torch(config.seed, f"torch/{phase.name}", state.step, part, world.rank)
             with ExitStack() as stack:
@@ -63,11 +69,40 @@ def update(
                 _normalised(loss, known, microbatch, phase).mul(world.size).backward()
             _add(terms, {name: (total * weight, count) for name, (total, count, weight) in loss.terms.items()})
             _add(logs, loss.logs)
-        return Outcome(terms, logs, *_apply(optimizers, config, world))
+        norm, applied = _apply(optimizers, config, world)
+        if applied:
+            _constrain(state.networks[name] for name in phase.updates)
+        return Outcome(terms, logs, norm, applied)
 
 
 def _context(state: State, config: TrainerConfig, phase: Phase, microbatch: Microbatch, world: World) -> Context:
     return Context(state.step, Rows(config.seed, f"{phase.name}/", microbatch.samples, world.device), training=True)
+
+
+def _embedded(
+    state: State,
+    objective: Objective,
+    phase: Phase,
+    microbatches: Sequence[Microbatch],
+    contexts: Sequence[Context],
+    config: TrainerConfig,
+    world: World,
+) -> list[Context]:
+    """Contexts that know the features of the whole global batch, where the objective embeds: see `everyone.py`.
+
+    The pass leaves no trace: it calls the networks beneath those that average gradients, which count their calls.
+    """
+    nets = {name: unwrapped(net) for name, net in state.nets(phase.updates).items()}
+    parts: list[dict[str, Tensor]] = []
+    for part, (microbatch, ctx) in enumerate(zip(microbatches, contexts, strict=True)):
+        seed_torch(config.seed, f"torch/{phase.name}", state.step, part, world.rank)
+        with torch.no_grad(), torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            features = objective.embed(phase, nets, microbatch.batch, ctx)
+        if not features:
+            return list(contexts)
+        parts.append(features)
+    state.restore_buffers()  # which the trainer remembers before each update
+    return knowing(contexts, parts, world)
 
 
 def _announced(
@@ -103,6 +138,13 @@ def _add(sums: dict[str, tuple[Tensor, Tensor | int]], new: Mapping[str, tuple[T
     for name, (total, count) in new.items():
         before = sums.get(name, (0, 0))
         sums[name] = (before[0] + total.detach(), before[1] + count)
+
+
+def _constrain(networks: Iterable[Any]) -> None:
+    """Let the networks that limit a parameter do so, such as the scale of CLIP's logits."""
+    for network in networks:
+        if hasattr(network, "constrain"):
+            network.constrain()
 
 
 def _apply(optimizers: Sequence[NamedOptimizer], config: TrainerConfig, world: World) -> tuple[Tensor, bool]:

@@ -22,8 +22,9 @@ from zoo.registry import Architecture, did_you_mean
 from zoo.storage import DamagedFile
 from zoo.weights.tensors import Lazy
 
-ADAPTABLE = {"num_classes": ("head", "aux_heads"), "in_channels": ("stem", "embed"), "image_size": ("embed",)}
-"""Config field -> the submodules whose shapes follow it; they are adapted when the user names the field."""
+ADAPTABLE = {"num_classes": ("head", "aux_heads"), "in_channels": ("stem", "embed"), "image_size": ("embed", "head")}
+"""Config field -> the submodules whose shapes follow it; they are adapted when the user names the field. Those of an
+image are looked for in a model's `towers` too."""
 POSITIONS = 3
 """Axes of an embedding of positions, (1, positions, dim)."""
 MAX_UNSTORED = 2**28
@@ -193,10 +194,10 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
         stored = next((tensors[name] for name in names if name in tensors), None)
         if stored is not None and _fits(stored, wanted):
             plan.taken.append((names, stored))
-        elif stored is not None and _follows(name, "image_size", adapt) and _resamples(model, stored, wanted):
+        elif stored is not None and _follows(model, name, "image_size", adapt) and _resamples(model, stored, wanted):
             plan.taken.append((names, stored))
             plan.notes.append(f"{name} interpolated from {stored.shape[1]} to {wanted.shape[1]} positions")
-        elif stored is not None and _follows(name, "in_channels", adapt) and _fits(stored, wanted, but=1):
+        elif stored is not None and _follows(model, name, "in_channels", adapt) and _fits(stored, wanted, but=1):
             plan.taken.append((names, stored))
             plan.notes.append(f"{name} adapted from {stored.shape[1]} to {wanted.shape[1]} channels")
         elif "num_classes" in adapt and _of_classes(model, name, stored, wanted):
@@ -207,7 +208,9 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
         else:
             misfits.append((name, stored))
     unexpected = [name for name in tensors if name not in expected]
-    plan.ignored.extend(name for name in unexpected if _follows(name, "num_classes", adapt) and not is_told(model))
+    plan.ignored.extend(
+        name for name in unexpected if _follows(model, name, "num_classes", adapt) and not is_told(model)
+    )
     unexpected = [name for name in unexpected if name not in plan.ignored]
     remedies = [_remedy(model, name, stored, expected[name]) for name, stored in misfits]
     first = remedies.index("") if "" in remedies else 0  # what no field explains; then a remedy would help nobody
@@ -240,8 +243,10 @@ def _fits(stored: Lazy, wanted: Tensor, but: int | None = None) -> bool:
     return all(same) and (but != 1 or wanted.dim() > POSITIONS)
 
 
-def _follows(name: str, field: str, adapt: Collection[str]) -> bool:
-    return field in adapt and name.split(".")[0] in ADAPTABLE[field]
+def _follows(model: Any, name: str, field: str, adapt: Collection[str]) -> bool:
+    parts = name.split(".")
+    within = field != "num_classes" and parts[0] in getattr(model, "towers", ())
+    return field in adapt and parts[within] in ADAPTABLE[field]
 
 
 def is_told(model: Any) -> bool:
@@ -256,7 +261,7 @@ def _of_classes(model: Any, name: str, stored: Lazy | None, wanted: Tensor) -> b
     perhaps one more that stands for none; they are known by that number, for it needs several of them.
     """
     if not is_told(model):
-        return _follows(name, "num_classes", ["num_classes"])
+        return _follows(model, name, "num_classes", ["num_classes"])
     classes = getattr(model.config, "num_classes", 0)
     rows = wanted.shape[0] - classes in (0, 1) if classes and wanted.dim() else False
     return rows and (stored is None or _fits(stored, wanted, but=0))
@@ -280,7 +285,7 @@ def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
     if _resamples(model, stored, wanted):
         sides = [math.isqrt(positions) for positions in (stored.shape[1], wanted.shape[1])]
         field = f"image_size={model.config.image_size * sides[0] // sides[1]}"
-    elif _follows(name, "in_channels", ["in_channels"]) and _fits(stored, wanted, but=1):
+    elif _follows(model, name, "in_channels", ["in_channels"]) and _fits(stored, wanted, but=1):
         field = f"in_channels={stored.shape[1]}"
     elif _of_classes(model, name, stored, wanted) and _fits(stored, wanted, but=0):
         field = "num_classes"
@@ -291,7 +296,7 @@ def _remedy(model: Any, name: str, stored: Lazy, wanted: Tensor) -> str:
 
 def _headless(model: Any, missing: list[str]) -> str:
     """What to do with a checkpoint of everything but the head, as the end of a message; empty where more is missing."""
-    if is_told(model) or not all(_follows(name, "num_classes", ["num_classes"]) for name in missing):
+    if is_told(model) or not all(_follows(model, name, "num_classes", ["num_classes"]) for name in missing):
         return ""
     if getattr(model.config, "num_classes", None) is not None:
         return "; it was saved without a head: give num_classes, and one is drawn"

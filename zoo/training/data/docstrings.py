@@ -1,21 +1,21 @@
 """Pairs of a docstring and its function, from Python's own standard library, which everybody has.
 
-The function comes without its docstring and without its name, which would give the answer away. Both are bytes, cut
-off at a length. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10, to `val` if to 1; a
-docstring that stands in several files counts once, and where it is held out.
+The function comes without its docstring and without its name, which would give the answer away. Both are cut off at a
+length, and end with a token that says so. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10,
+to `val` if to 1; a docstring that stands in several files counts once, and where it is held out.
 """
 
 import ast
 import hashlib
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from zoo.tokenizer import ByteTokenizer, batch
+from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, learn_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_positive
 from zoo.training.data.text import STDLIB_LEAVES_OUT, list_files
@@ -26,16 +26,24 @@ NAME = "f"
 
 @dataclass(frozen=True, kw_only=True)
 class Docstrings:
-    """How much of each text is read."""
+    """How much of each text is read, and as what."""
 
     seq_len: int = 128
-    """Bytes of a docstring, and of a function, at the most."""
+    """Tokens of a docstring, and of a function, at the most, that which ends it included."""
     min_length: int = 20
-    """Shorter docstrings say too little."""
+    """Shorter docstrings, in letters, say too little."""
+    vocab_size: int | None = None
+    """Tokens of a vocabulary that is learnt from the training part; None reads bytes."""
+    test_pairs: int | None = None
+    """Of `val` and of `test` only so many pairs, those whose docstrings hash lowest: so that what is found among them
+    can be compared, whichever Python's library it is. None takes all."""
 
     def __post_init__(self) -> None:
         """Refuse texts of nothing."""
         check_positive(self, "seq_len", "min_length")
+        for name in ("vocab_size", "test_pairs"):
+            if getattr(self, name) is not None:
+                check_positive(self, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,7 @@ class Pairs:
 
     texts: Sequence[tuple[str, str]]
     """Docstring and function."""
+    tokenizer: Tokenizer
     seq_len: int
 
     def __len__(self) -> int:
@@ -55,7 +64,7 @@ class Pairs:
         Nothing is drawn: a pair is always the same.
         """
         sides = list(zip(*(self.texts[index] for index in indices), strict=True))
-        first, second = (batch(ByteTokenizer(), side, max_seq_len=self.seq_len, fill=True) for side in sides)
+        first, second = (batch(self.tokenizer, s, max_seq_len=self.seq_len, fill=True, end=True) for s in sides)
         return {**first, "pair_tokens": second["tokens"], "pair_mask": second["mask"]}
 
 
@@ -63,7 +72,8 @@ def load(options: Docstrings) -> Splits:
     """Read the library's sources.
 
     Raises:
-        ValueError: a part has no pair, as where the library has been installed without sources.
+        ValueError: a part has no pair, as where the library has been installed without sources, or fewer than asked
+            for; or the vocabulary cannot be as large as asked for.
     """
     root = Path(sysconfig.get_path("stdlib"))
     parts: dict[str, dict[str, str]] = {"test": {}, "val": {}, "train": {}}
@@ -76,9 +86,31 @@ def load(options: Docstrings) -> Splits:
     parts["train"] = {text: code for text, code in parts["train"].items() if text not in held_out}
     if not all(parts.values()):
         raise ValueError(f"{root}: too few functions with docstrings; install Python's library with its sources")
-    made = {name: Pairs(texts=list(texts.items()), seq_len=options.seq_len) for name, texts in parts.items()}
-    spec = Spec(keys=("tokens", "mask", "pair_tokens", "pair_mask"), vocab_size=256, max_seq_len=options.seq_len)
+    reader = _reader(parts["train"], options.vocab_size)
+    texts = {name: list(part.items()) for name, part in parts.items()}
+    if options.test_pairs is not None:
+        texts |= {name: _lowest(name, texts[name], options.test_pairs) for name in ("val", "test")}
+    made = {name: Pairs(texts=part, tokenizer=reader, seq_len=options.seq_len) for name, part in texts.items()}
+    spec = Spec(
+        keys=("tokens", "mask", "pair_tokens", "pair_mask"),
+        vocab_size=reader.vocab_size,
+        max_seq_len=options.seq_len,
+        end_token=reader.stop_tokens[0],
+        tokenizer=tokenizer_files(reader),
+    )
     return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
+
+
+def _reader(training: Mapping[str, str], vocab_size: int | None) -> Tokenizer:
+    if vocab_size is None:
+        return ByteTokenizer()
+    return learn_tokenizer([text for pair in training.items() for text in pair], vocab_size)
+
+
+def _lowest(name: str, pairs: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    if len(pairs) < count:
+        raise ValueError(f"test_pairs {count} is more than the {len(pairs)} of {name}; ask for fewer")
+    return sorted(pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).hexdigest())[:count]
 
 
 def pairs_of(source: bytes, min_length: int) -> dict[str, str]:

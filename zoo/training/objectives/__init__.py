@@ -4,7 +4,7 @@ An objective says which networks there are, in which phases they are updated, an
 It never touches an optimizer, a device or a rank: the trainer does.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ from zoo.training.random import Rows
 
 Networks = Mapping[str, nn.Module]
 Batch = Mapping[str, Tensor]
+Features = Mapping[str, Tensor]
+"""What a network makes of a batch, (batch, ...) each."""
 
 
 Term = tuple[Tensor, Tensor | int, float]
@@ -43,6 +45,11 @@ class Phase(NamedTuple):
     """It runs at the steps that this divides."""
 
 
+def alone(features: Features) -> tuple[dict[str, Tensor], int]:
+    """This batch's rows are all that there are."""
+    return {name: feature.detach() for name, feature in features.items()}, 0
+
+
 @dataclass(frozen=True)
 class Context:
     """What an objective may know of the moment."""
@@ -51,6 +58,9 @@ class Context:
     rows: Rows
     """Random numbers for the rows of the batch: noise, masks, latents."""
     training: bool
+    everyone: Callable[[Features], tuple[dict[str, Tensor], int]] = alone
+    """From this microbatch's features to those of the whole global batch, constants without gradient, and the place at
+    which this microbatch's rows begin among them. Under accumulation they are what `Objective.embed` gave."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,13 @@ class Objective(Protocol):
         """
         return {}
 
+    def embed(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """The features of a microbatch that the losses of all others depend on; by default none do.
+
+        Under accumulation it runs on every microbatch, without gradients, before the first `loss`; see `everyone.py`.
+        """
+        return {}
+
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The loss of one phase on one microbatch."""
         ...
@@ -147,6 +164,7 @@ DEFAULT = {
     "image-to-image": "reconstruction",
     "image-feature-extraction": "masked_reconstruction",
     "unconditional-image-generation": "adversarial",
+    "zero-shot-image-classification": "contrastive",
 }
 """Which objective a task is trained by when the config names none, and the data ask for no other."""
 
@@ -166,7 +184,7 @@ def suited(task: str | None, spec: Spec, arguments: Collection[str] = ()) -> str
         return "elbo"  # its latents are drawn
     if spec.out_features is not None:
         return "forecasting"
-    if "pair_tokens" in spec.keys:
+    if "pair_tokens" in spec.keys and usual != "contrastive":
         return "sentence_embedding"
     if usual == "seq2seq" and "tokens" in spec.keys and "source" not in spec.keys and spec.num_classes is None:
         return "span_corruption"  # of a text alone, source and target are made
