@@ -8,6 +8,7 @@ import pytest
 import torch
 from pages import Elements, check_page
 from PIL import Image
+from samples import photos
 from shards import folder
 
 import zoo
@@ -88,6 +89,20 @@ def test_the_page_of_a_run_without_classes_shows_texts_that_are_found(tmp_path):
     assert count is not None
     assert shown.count("its own: picture") == 5 - int(count[1])
     assert "prompts" not in json.loads((tmp_path / "run/model/config.json").read_text())["preprocessing"]
+
+
+def test_classes_of_a_folder_are_judged_by_their_texts_whatever_the_weights_know(digits, run, tmp_path):
+    photos(tmp_path / "p", classes=("cat", "dog"))
+    words = ["data.name=image_text", "data.seq_len=27", "data.templates=['a {}', 'the {}']", "data.test_fraction=0.5"]
+    found = json.loads(run("evaluate", digits, "--data", tmp_path / "p", *words, "--json"))
+    assert (found["data"], found["samples"]) == ("image_text", 6)
+    model = zoo.load(digits / "model")
+    data = {"name": "image_text", "path": str(tmp_path / "p"), "test_fraction": 0.5, "templates": ["{}"]}
+    classifier = zero_shot(model, ["cat", "dog"], ["a {}", "the {}"])
+    test = load_data({**data, "image_size": 8, "in_channels": 1}).test
+    paths = [test.source.paths[row] for row in test.rows.tolist()]
+    right = sum(next(classifier.predict(path)).label == path.parent.name for path in paths)
+    assert found["accuracy"] == pytest.approx(right / 6)
 
 
 def test_a_classifier_learns_from_the_images_alone(tmp_path):

@@ -206,3 +206,29 @@ def test_pairs_are_recognised_by_what_lies_there(file, tmp_path):
         assert locate(str(tmp_path / "t.jsonl"))["name"] == kind
     (tmp_path / "t.csv").write_text("path,title,n\nx,y,1\n")
     assert locate(str(tmp_path / "t.csv"))["name"] == "tabular"
+
+
+def test_folders_of_classes_are_pairs_once_templates_say_what_a_class_is_called(tmp_path):
+    photos(tmp_path, classes=("red_cat", "dog"))
+    splits = load(options(tmp_path, templates=("a {}", "{}!"), test_fraction=0.5))
+    assert splits.spec.keys == ("image", "tokens", "target")
+    assert (splits.spec.labels, splits.spec.num_classes) == (("dog", "red_cat"), 2)
+    called = [["a dog", "dog!"], ["a red cat", "red cat!"]]
+    prompts = [[bytes(text).rstrip(b"\0").decode() for text in texts] for texts in splits.spec.prompts]
+    assert prompts == called
+    assert {len(text) for texts in splits.spec.prompts for text in texts} == {16}
+    for part in (splits.train, splits.test):
+        batch = part.fetch(range(6), None)
+        assert batch["target"].tolist() == [0, 0, 0, 1, 1, 1], "as many of each class are held out"
+        assert read(part)[0] == ["a dog"] * 3 + ["a red cat"] * 3
+        bright = batch["image"].mean((1, 2, 3)) > 0.5
+        assert bright.tolist() == [True] * 3 + [False] * 3
+    drawn = [read(splits.train, rngs(range(6), epoch))[0] for epoch in range(9)]
+    assert {text for texts in drawn for text in texts} == {text for texts in called for text in texts}
+
+
+def test_a_template_has_a_place_for_the_class(tmp_path):
+    with pytest.raises(ValueError, match=r"template 'a photo' has no \{\}"):
+        options(tmp_path, templates=("{}", "a photo"))
+    with pytest.raises(ValueError, match="0 class folders"):
+        load(options(tmp_path, templates=("{}",)))

@@ -1,6 +1,8 @@
 """Images and the texts that describe them: files with captions beside them, tables of both, or WebDataset shards.
 
-Where an image has several captions, training draws one each time, and evaluation takes the first.
+Where an image has several captions, training draws one each time, and evaluation takes the first. Folders of classes
+are such data too, once `templates` say what an image of a class is called: a model is then trained as it is asked
+(Goyal et al., 2023, "Finetune like you pretrain"), and judged by how often the texts of the right class lie nearest.
 """
 
 import dataclasses
@@ -17,17 +19,18 @@ from torch import Tensor
 from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_fractions, hold_out
-from zoo.training.data.caption_files import files_beside, files_in_table
-from zoo.training.data.image_folder import MEASURED
+from zoo.training.data.caption_files import Files, files_beside, files_in_table
+from zoo.training.data.image_folder import MEASURED, find_classes
 from zoo.training.data.images import ImageOptions, normalisation
 from zoo.training.data.photos import View, open_image
 from zoo.training.data.web_shards import Shards, expand
 
 LAYOUT = (
     "give a folder of images with a .txt beside each, a .jsonl, .csv or .tsv table of images and captions, or "
-    "WebDataset shards: a folder of .tar files, or shard-{000000..000009}.tar"
+    "WebDataset shards: a folder of .tar files, or shard-{000000..000009}.tar; or folders of classes and data.templates"
 )
 TABLES = frozenset({".jsonl", ".csv", ".tsv"})
+PLACE = "{}"
 PARTS = ("train", "val", "test")
 
 
@@ -41,6 +44,8 @@ class ImageText(ImageOptions):
     """The table's column of paths, relative to its folder; by default image, file_name, filepath or path."""
     caption: str | None = None
     """The column of captions, in shards the key of a .json; by default caption, and in tables also text or title."""
+    templates: tuple[str, ...] = ()
+    """Of folders with one folder for each class: its captions, with `{}` where the folder's name goes."""
     image_size: int = 224
     """Height and width of the square that the model sees."""
     in_channels: Literal[1, 3] = 3
@@ -65,6 +70,9 @@ class ImageText(ImageOptions):
         check_fractions(test_fraction=self.test_fraction)
         if self.seq_len < 2:
             raise ValueError(f"seq_len {self.seq_len} is below 2, a token and the end")
+        for template in self.templates:
+            if PLACE not in template:
+                raise ValueError(f"template {template!r} has no {PLACE}, in whose place the name of a class goes")
         for name in ("min_area", "crop_fraction"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in (0, 1]")
@@ -96,25 +104,41 @@ class Captioned:
     view: View
     reader: Tokenizer
     seq_len: int
+    targets: np.ndarray | None = None
+    """(samples of the source,), the class of each, where there are some."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def fetch(self, indices: Sequence[int], rngs: Sequence[np.random.Generator] | None) -> dict[str, Tensor]:
-        """`image` (batch, channels, image_size, image_size) and `tokens` (batch, seq_len), each text with its end."""
+        """`image` (batch, channels, image_size, image_size) and `tokens` (batch, seq_len), each text with its end.
+
+        Besides them `target` (batch,) where there are classes.
+        """
         images, texts = [], []
         for place, index in enumerate(indices):
             rng, row = None if rngs is None else rngs[place], int(self.rows[index])
             captions = self.source.captions(row)
             texts.append(captions[0 if rng is None else int(rng.integers(len(captions)))])
             images.append(self.view(open_image(*self.source.photo(row)), rng))
-        tokens = batch(self.reader, texts, max_seq_len=self.seq_len, fill=True, end=True)["tokens"]
-        return {"image": torch.stack(images), "tokens": tokens}
+        made = {"image": torch.stack(images), "tokens": read_captions(self.reader, texts, self.seq_len)}
+        if self.targets is None:
+            return made
+        return {**made, "target": torch.from_numpy(self.targets[self.rows[np.asarray(indices)]])}
+
+
+def read_captions(reader: Tokenizer, texts: Sequence[str], seq_len: int) -> Tensor:
+    """(texts, seq_len) int64, each text with its end."""
+    return batch(reader, texts, max_seq_len=seq_len, fill=True, end=True)["tokens"]
 
 
 class _Part(NamedTuple):
     source: Source
     rows: np.ndarray
+    targets: np.ndarray | None = None
+
+    def strata(self) -> np.ndarray:
+        return np.zeros(len(self.rows)) if self.targets is None else self.targets[self.rows]
 
 
 def load(options: ImageText) -> Splits:
@@ -125,12 +149,12 @@ def load(options: ImageText) -> Splits:
         ValueError: it holds no image with a caption, or names something that is not there.
     """
     reader = ByteTokenizer() if options.tokenizer is None else named_tokenizer(options.tokenizer)
-    parts = {name: _Part(source, np.arange(len(source))) for name, source in _find(options).items()}
+    labels, parts = _find(options)
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
         if name not in parts and not (name == "test" and "val" in parts):
-            source, rows = parts["train"]
-            keep, out = hold_out(np.zeros(len(rows)), fraction, options.subset_seed, f"{name}_fraction")
-            parts["train"], parts[name] = _Part(source, rows[keep]), _Part(source, rows[out])
+            whole = parts["train"]
+            keep, out = hold_out(whole.strata(), fraction, options.subset_seed, f"{name}_fraction")
+            parts["train"], parts[name] = whole._replace(rows=whole.rows[keep]), whole._replace(rows=whole.rows[out])
 
     plain = View(image_size=options.image_size, in_channels=options.in_channels, crop_fraction=options.crop_fraction)
     mean, std = normalisation(
@@ -147,9 +171,12 @@ def load(options: ImageText) -> Splits:
     train = part("train", augmented)
     if train is None:
         raise ValueError(f"{options.path}: no image has a caption; {LAYOUT}")
-    train.fetch([0], None)  # what is wrong with a tokenizer shows now
+    prompts = [read_captions(reader, filled(options.templates, label), options.seq_len).tolist() for label in labels]
     spec = Spec(
-        keys=("image", "tokens"),
+        keys=tuple(train.fetch([0], None)),  # what is wrong with a tokenizer shows now
+        num_classes=len(labels) or None,
+        labels=labels,
+        prompts=tuple(tuple(map(tuple, texts)) for texts in prompts),
         in_channels=options.in_channels,
         image_size=options.image_size,
         vocab_size=reader.vocab_size,
@@ -169,13 +196,34 @@ def _some(part: _Part, view: View) -> Iterator[Tensor]:
         yield view(open_image(*part.source.photo(int(row))), None)[None]
 
 
-def _find(options: ImageText) -> dict[str, Source]:
-    """The samples of each part that the files name, or all of them as `train`."""
+def _find(options: ImageText) -> tuple[tuple[str, ...], dict[str, _Part]]:
+    """The classes, if there are some; and the samples of each part that the files name, or all of them as `train`."""
+    if not options.templates:
+        return (), {name: _Part(source, np.arange(len(source))) for name, source in _sources(options).items()}
+    labels, files = find_classes(Path(options.path))
+    called = [filled(options.templates, label) for label in labels]
+    return labels, {
+        name: _Part(
+            Files({Path(path): called[target] for path, target in zip(paths, targets, strict=True)}),
+            np.arange(len(paths)),
+            targets,
+        )
+        for name, (paths, targets) in files.items()
+    }
+
+
+def filled(templates: Sequence[str], label: str) -> list[str]:
+    """What a class is called; `_` in the name of a folder stands for a space."""
+    return [template.replace(PLACE, label.replace("_", " ")) for template in templates]
+
+
+def _sources(options: ImageText) -> dict[str, Source]:
+    """Samples with captions of their own, by the parts that the files name."""
     path = Path(options.path)
     if path.suffix.lower() == ".tar":
         return {"train": _shards(expand(options.path), options)}
     if path.suffix.lower() in TABLES:
-        if options.path and not path.is_file():
+        if not path.is_file():
             raise FileNotFoundError(f"data.path {options.path!r} is no file; {LAYOUT}")
         return {"train": files_in_table(path, options.image, options.caption)}
     if not path.is_dir():
@@ -193,9 +241,9 @@ def _in_folder(root: Path, options: ImageText) -> Source:
     if shards:
         return _shards(shards, options)
     files, alone = files_beside(root)
-    _say(alone, len(files), "have no .txt beside them")
     if not len(files):
         raise ValueError(f"{root}: no image here has a caption; {LAYOUT}")
+    _say(alone, len(files), "have no .txt beside them")
     return files
 
 
