@@ -229,5 +229,11 @@ ARCHITECTURE = Architecture(
         "openai/clip-vit-base-patch16": "clip_vit_b_16",
         "openai/clip-vit-large-patch14": "clip_vit_l_14",
         "openai/clip-vit-large-patch14-336": "clip_vit_l_14_336",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "clip_vit_b_32.laion2b",
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K": "clip_vit_b_16.laion2b",
+        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": "clip_vit_l_14.laion2b",
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K": "clip_vit_b_32.datacomp",
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K": "clip_vit_b_16.datacomp",
+        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip_vit_l_14.datacomp",
     },
 )

@@ -68,7 +68,8 @@ class Block(nn.Module):
         out = F.relu(self.norm1(self.conv1(x)), inplace=True)
         out = F.relu(self.norm2(self.conv2(out)), inplace=True)
         out = self.norm3(self.conv3(_pooled(out, self.stride)))
-        return F.relu(out + self.shortcut(x), inplace=True)
+        out += self.shortcut(x)
+        return F.relu(out, inplace=True)
 
 
 def _pooled(x: Tensor, stride: int) -> Tensor:
