@@ -4,6 +4,7 @@ import re
 import warnings
 
 import pytest
+from shards import folder
 
 import zoo
 from zoo.cli import main
@@ -45,6 +46,12 @@ def test_a_created_config_has_the_objective_that_the_data_ask_for(model, data, g
 @pytest.mark.parametrize(("model", "data", "size"), [("inception_v3", "digits", 107), ("r3d_18", "moving_digits", 32)])
 def test_a_created_config_keeps_the_size_that_the_network_needs(model, data, size, run):
     assert f"image_size: {size}" in run("create-config", model, "--data", data, f"data.image_size={size}")
+
+
+def test_a_created_config_prepares_photos_with_texts_as_the_network_takes_them(run, tmp_path):
+    text = run("create-config", "clip_vit_b_16", "--data", folder(tmp_path, range(12)))
+    for line in ("name: image_text", "image_size: 224", "name: contrastive", "max_seq_len, end_token."):
+        assert line in text
 
 
 @pytest.mark.parametrize(("words", "line"), [([], "#kernels: auto"), (["kernels=reference"], "kernels: reference")])

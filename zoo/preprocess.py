@@ -44,6 +44,8 @@ class Preprocessing:
     target_std: tuple[float, ...] = ()
     max_seq_len: int | None = None
     """Tokens that are read of a text at the most."""
+    prompts: tuple[tuple[str, ...], ...] = ()
+    """For each label the texts that describe it, where images were told apart by them in training."""
     diffusion: Mapping[str, Any] = field(default_factory=dict)
     """Of a network that removes noise: the fields of `zoo.diffusion.DiffusionConfig` that it was trained with. Without
     `image_size` its images are latents."""

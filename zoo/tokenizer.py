@@ -209,6 +209,11 @@ def named_tokenizer(name: str) -> Tokenizer:
     return _from_files(files)
 
 
+def tokenizer_of(files: Mapping[str, bytes]) -> Tokenizer:
+    """The tokenizer that files are, by name; without any, bytes are the tokens."""
+    return _from_files(files) if files else ByteTokenizer()
+
+
 def _from_files(files: Mapping[str, bytes]) -> FileTokenizer:
     return FileTokenizer(files[TOKENIZER], files.get(TOKENIZER_CONFIG, b"{}"), files.get(GENERATION))
 

@@ -11,7 +11,11 @@ from typing import Any
 from zoo.cli.output import note
 from zoo.config import to_yaml
 
-FROM_DATA = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
+FROM_DATA = (
+    "num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len", "end_token",
+)  # fmt: skip
+PHOTOS = ("image_folder", "image_text")
+"""Data whose images have any size."""
 WIDTH = 100
 
 
@@ -64,8 +68,8 @@ def starting_data(data: Mapping[str, Any], task: str, model_config: Any) -> dict
     section = {**data}
     if DEFAULT.get(task) == "adversarial" and issubclass(DATA_SETS.find(data["name"]).config, ImageOptions):
         section |= {"normalize": "range"}
-    if data["name"] == "image_folder" and hasattr(model_config, "image_size"):
-        section |= {"image_size": model_config.image_size}  # photos have none of their own
+    if data["name"] in PHOTOS and hasattr(model_config, "image_size"):
+        section |= {"image_size": model_config.image_size}
     return section
 
 

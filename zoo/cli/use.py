@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.arguments import Json, Model, say_if_random, weights_name
+from zoo.cli.errors import existing
 from zoo.cli.output import print_json, print_table
 
 SHOWN = 60
@@ -25,20 +26,40 @@ def predict(
         ),
     ],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 3,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Of a CLIP, the classes to choose between: words with commas between them, or a file with one in each "
+            "line; by default those of its training, if it had some.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Of a CLIP, a text for each label, with {} in its place; can be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what is on images, in rows of numbers or in texts.
 
     Arrays of images hold floats in [0, 1], or uint8; a table holds the columns that the model was trained on.
     A text longer than those of the training is cut short as they were.
+    A CLIP is given the classes by --labels.
     Example: zoo predict runs/digits photo.png
     """
     import zoo
     from zoo.pipelines import predict as answers
+    from zoo.pipelines import zero_shot
     from zoo.pipelines.predict_text import judges_texts
+    from zoo.pipelines.zero_shot import classes_for, tells_by_texts
 
-    built = zoo.create(weights_name(model))
-    found, texts = list(answers(built, source, top=top)), judges_texts(built)
+    name, texts = weights_name(model), False
+    if labels is not None or template or tells_by_texts(name):
+        classes = classes_for(name, None if labels is None else _labels(labels))  # before weights are fetched
+        found = list(zero_shot(zoo.create(name), classes, template or None).predict(source, top=top))
+    else:
+        built = zoo.create(name)
+        found, texts = list(answers(built, source, top=top)), judges_texts(built)
     if as_json:
         return print_json([answer._asdict() | {"top": [choice._asdict() for choice in answer.top]} for answer in found])
     rows = []
@@ -55,6 +76,19 @@ def predict(
     if found[0].confidence is None:
         return print_table(["INPUT", "VALUE>"], [row[:2] for row in rows])
     print_table(["INPUT", "LABEL", "CONFIDENCE>", "NEXT"], rows)
+
+
+def _labels(given: str) -> list[str]:
+    """The lines of a file, if there is one of this name, else words with commas between them.
+
+    Raises:
+        FileNotFoundError: it is called like a file, but there is none.
+    """
+    from zoo.training.data.labelled_text import read_lines
+
+    if Path(given).is_file() or Path(given).suffix == ".txt":
+        return [line.strip() for line in read_lines(existing(Path(given), "file of labels")) if line.strip()]
+    return [label.strip() for label in given.split(",") if label.strip()]
 
 
 def generate(

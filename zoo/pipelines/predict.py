@@ -64,7 +64,7 @@ def predict(model: nn.Module, path: str | Path, *, top: int = 5) -> Iterator[Pre
             if outputs.shape[-1] == 1:
                 yield from _quantities(names, outputs, facts.preprocessing or {})
             else:
-                yield from _classes(names, outputs, facts.labels, top)
+                yield from choices(names, outputs, facts.labels, top)
     finally:
         model.train(training)
 
@@ -86,9 +86,24 @@ def wanted_by(model: nn.Module) -> Wanted:
     if len(example) != 1 or key not in TAKES:
         raise ValueError(
             f"{type(model).__name__} takes {', '.join(example)}; `predict` reads files for models of "
-            f"{' or '.join(TAKES)}, and texts for those with num_classes; writing is for `generate`, noise for `sample`"
+            f"{' or '.join(TAKES)}, and texts for those with num_classes; writing is for `generate`, noise for "
+            "`sample`, and a CLIP answers by zoo.pipelines.zero_shot(model, labels)"
         )
-    if key == "features" and example[key].ndim > 2:
+    return wanted_of(model, key, example[key])
+
+
+def wanted_of(model: nn.Module, key: str, example: Tensor) -> Wanted:
+    """The same for one of its arguments.
+
+    Args:
+        model: whose weights say how inputs are prepared.
+        key: `image` or `features`.
+        example: what that argument can be, (1, ...).
+
+    Raises:
+        ValueError: the weights say nothing of it, or it is nothing that a file is read for.
+    """
+    if key == "features" and example.ndim > 2:
         raise ValueError(
             f"{type(model).__name__} reads series, and its weights do not say from how many rows, nor how far ahead "
             "they look; in Python, record = zoo.preprocess.preprocessing(model) has columns, mean and std, and with "
@@ -97,7 +112,7 @@ def wanted_by(model: nn.Module) -> Wanted:
     record = preprocessing(model)
     if record.frames is not None:
         raise ValueError(f"{type(model).__name__} takes videos, which are not read from files; see zoo.transforms")
-    shape = tuple(example[key].shape[1:])
+    shape = tuple(example.shape[1:])
     if record.image_size is None:
         return Wanted(key, shape, False, record, None)
     channels = shape[0] // record.image_size**2 if key == "features" else shape[0]
@@ -124,12 +139,20 @@ def _answer(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return outputs.float().cpu()
 
 
-def _classes(names: Sequence[str], logits: Tensor, labels: Sequence[str], top: int) -> Iterator[Prediction]:
+def choices(names: Sequence[str], logits: Tensor, labels: Sequence[str], top: int) -> Iterator[Prediction]:
+    """What logits (inputs, classes) say of inputs.
+
+    Args:
+        names: what the inputs are called.
+        logits: one row for each.
+        labels: the name of each class; without one it is called by its number.
+        top: how many classes to name at the most.
+    """
     confidences, classes = logits.softmax(-1).topk(min(top, logits.shape[-1]))
     for name, row, indices in zip(names, confidences.tolist(), classes.tolist(), strict=True):
         named = [labels[index] if index < len(labels) else str(index) for index in indices]
-        choices = tuple(itertools.starmap(Choice, zip(named, row, strict=True)))
-        yield Prediction(name, choices[0].label, choices[0].confidence, choices)
+        best = tuple(itertools.starmap(Choice, zip(named, row, strict=True)))
+        yield Prediction(name, best[0].label, best[0].confidence, best)
 
 
 def _quantities(names: Sequence[str], outputs: Tensor, stored: Mapping[str, Any]) -> Iterator[Prediction]:

@@ -63,9 +63,13 @@ class Run(NamedTuple):
 
     @property
     def headline(self) -> str:
-        """The metric that says how good the model is: the objective's own, but for bytes the more telling bits."""
-        if "bits_per_byte" in self.final[1]:
-            return "bits_per_byte"
+        """The metric that says how good the model is: the objective's own, or one that tells more of such data.
+
+        That are bits for bytes, and where images are compared with texts, how often that names the right class.
+        """
+        telling = "accuracy" if self.objective == "contrastive" else "bits_per_byte"
+        if telling in self.final[1]:
+            return telling
         objective = OBJECTIVES.owner(self.objective)
         return "loss" if objective is None else objective.headline
 

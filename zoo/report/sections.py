@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo.config import to_yaml
-from zoo.report import page, plots, rebuilt, results
+from zoo.report import described, page, plots, rebuilt, results
 from zoo.report.folder import Run
 from zoo.report.page import Html, Part, Section
 from zoo.report.results import Answers
@@ -89,6 +89,14 @@ def _grid(name: str, shown: list[np.ndarray], captions: list[str]) -> bytes:
     return plots.draw(name, plots.pictures, shown, captions, size=(9, 1.4 * rows)).png()
 
 
+def describer(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
+    """What a model of images and texts takes images for: a class that has texts, or some image's text."""
+    named_classes = described.by_names(model, spec)
+    if named_classes is not None:
+        return classifier(run, named_classes, test, spec)
+    return described.likeliest(model, test, spec)
+
+
 def regressor(run: Run, model: nn.Module, test: Split, spec: Spec) -> Part:
     """Predicted against true values."""
     output, truth = results.outputs(model, test, results.some_of(test), run.config.data.get("batch_size", 64))
@@ -118,6 +126,7 @@ BY_OBJECTIVE: Mapping[str, Callable[[Run, nn.Module, Split, Spec], Part]] = {
     "graph_classification": classifier,
     "regression": regressor,
     "causal_lm": writer,
+    "contrastive": describer,
     "reconstruction": rebuilt.autoencoder,
     "elbo": rebuilt.autoencoder,
     "masked_reconstruction": rebuilt.masked,

@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from torch import nn
 from zoo import factory
 from zoo.config import ConfigError, build, flatten, to_dict
 from zoo.registry import ARCHITECTURES, Architecture, architecture_of, resolve
-from zoo.tokenizer import tokenizer, tokenizer_files
+from zoo.tokenizer import tokenizer, tokenizer_files, tokenizer_of
 from zoo.training.data import DATA_SETS, Spec, Splits
 from zoo.training.objectives import OBJECTIVES, Objective, suited
 from zoo.training.random import seed_torch
@@ -90,10 +90,23 @@ def note_data(model: nn.Module, spec: Spec, learnt: Mapping[str, Any]) -> bool:
         for name in ("columns", "value_range", "frames", "target_mean", "target_std")
         if getattr(spec, name)
     }
+    if spec.prompts:
+        facts["prompts"] = _texts(spec)
     facts |= learnt
     reader: dict[str, Any] = {"tokenizer": TOKENIZER, "files": spec.tokenizer} if spec.tokenizer else {}
     remember(model, labels=spec.labels, preprocessing=facts if spec.mean or judged else None, **reader)
     return True
+
+
+def _texts(spec: Spec) -> tuple[tuple[str, ...], ...]:
+    """The prompts of each class as texts, for people and other tokenizers to read."""
+    reader = tokenizer_of(spec.tokenizer)
+
+    def text(tokens: Sequence[int]) -> str:
+        ended = spec.end_token is not None and spec.end_token in tokens
+        return reader.decode(tokens[: tokens.index(spec.end_token)] if ended else tokens)
+
+    return tuple(tuple(text(tokens) for tokens in each) for each in spec.prompts)
 
 
 def load_data(section: Mapping[str, Any]) -> Splits:

@@ -58,7 +58,7 @@ def load(options: ImageFolder) -> Splits:
             classes.
         OSError: a photo cannot be decoded.
     """
-    labels, files = _find(Path(options.path))
+    labels, files = find_classes(Path(options.path))
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
         if name not in files and "val" not in files:
             paths, targets = files["train"]
@@ -97,8 +97,13 @@ def _some(paths: np.ndarray, view: View) -> Iterator[Tensor]:
         yield view(open_image(path), None)[None]
 
 
-def _find(root: Path) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """The classes, and the paths and targets of each part for which there is a folder."""
+def find_classes(root: Path) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """The classes, and the paths and targets of each part for which there is a folder.
+
+    Raises:
+        ValueError: there is no such folder, no class or no image in it, or a class that is not among the training
+            classes.
+    """
     if not root.is_dir():
         raise ValueError(f"data.path {root} is no folder; {LAYOUT}")
     has_parts = (root / "train").is_dir()

@@ -1,5 +1,6 @@
 """Photos of any size, decoded when they are asked for."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +14,23 @@ from torch import Tensor
 from zoo.training.data.images import per_channel
 
 
-def open_image(path: str | Path) -> Any:
+def open_image(path: str | Path, content: bytes | None = None) -> Any:
     """A decoded PIL image.
+
+    Args:
+        path: its file; or what to call it in messages, where there is `content`.
+        content: its bytes, where they are no file.
 
     Raises:
         OSError: the file is missing, damaged, no 8-bit image, or so large that decoding it would be an attack.
     """
     from PIL import Image
 
-    path = Path(path)
+    path = Path(path) if content is None else path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 image.load()
     except FileNotFoundError:
         raise
