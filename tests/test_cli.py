@@ -125,6 +125,13 @@ def test_the_parts_of_every_model_add_up(name, run):
     assert shown["flops"] > 0
 
 
+def test_info_says_of_which_graph_it_counts(run):
+    shown = json.loads(run("info", "gcn_cora", "--json"))
+    assert shown["inputs"] == {"nodes": [6, 1433], "edges": [2, 12]}
+    assert shown["flops"] == 2 * 6 * (1433 * 16 + 16 * 7), "two matrices for each node; edges multiply nothing"
+    assert "for nodes 6 x 1433, edges 2 x 12" in run("info", "gcn_cora")
+
+
 def test_training_leaves_what_was_promised(folder):
     run = folder / "digits"
     assert {path.name for path in run.iterdir()} >= {"config.yaml", "log.jsonl", "checkpoints", "model", "report.html"}

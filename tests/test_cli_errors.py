@@ -166,6 +166,7 @@ REQUESTS = {
     "no array": (["predict", "run", "number.npy"], ["number.npy", "shape ()", "(1, 8, 8)"]),
     "no numbers": (["predict", "run", "nan.npy"], ["nan.npy", "NaN"]),
     "rows for a model of images": (["predict", "run", "rows.csv"], ["rows.csv", "images"]),
+    "graphs": (["predict", "gcn_cora", "rows.csv"], ["GCN reads graphs", "model(nodes, edges)"]),
     "arrays without names": (["predict", "run", "two.npz"], ["two.npz", "'image'"]),
     "objects": (["predict", "run", "objects.npy"], ["objects.npy", "numbers"]),
     "no choice": (["predict", "run", "nan.npy", "--top", "0"], ["top 0"]),

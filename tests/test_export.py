@@ -1,5 +1,6 @@
 """An exported file answers as the model does, for batches of any size."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -77,6 +78,32 @@ def test_a_file_takes_clips_as_the_weights_expect_them(tmp_path):
     export(model, tmp_path / "model.pt2", "torch")
     channels = model.config.in_channels
     assert answers(tmp_path / "model.pt2", "torch", {"image": torch.randn(1, channels, 6, 20, 20)})[0].shape[0] == 1
+
+
+@pytest.mark.parametrize("readout", ["sum", "mean", "max"])
+@pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_file_answers_for_graphs_of_any_size_and_number(format, readout, tmp_path):
+    record = next(record for record in architectures() if record.name == "gcn")
+    model = perturbed(record, dataclasses.replace(record.tiny, readout=readout))
+    path = export(model, tmp_path / f"model{SUFFIXES[format]}", format)
+    for sizes, num_edges in (((3, 9, 1, 4), 31), ((1, 1), 0), ((7,), 1)):
+        graph = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        nodes, edges = torch.randn(len(graph), 5), torch.randint(len(graph), (2, num_edges))
+        inputs = {"nodes": nodes, "edges": edges, "graph": graph}
+        with torch.no_grad():
+            torch.testing.assert_close(answers(path, format, inputs)[0], model(**inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("gcn_cora", {"nodes": ["num_nodes", 1433], "edges": [2, "num_edges"]}),
+        ("gin_mutag", {"nodes": ["num_nodes", 7], "edges": [2, "num_edges"], "graph": ["num_nodes"]}),
+    ],
+)
+def test_the_command_names_the_open_axes_of_graphs(run, tmp_path, name, inputs):
+    facts = json.loads(run("export", name, "--out", tmp_path / "a.pt2", "--format", "torch", "--json"))
+    assert facts["inputs"] == inputs
 
 
 def test_the_model_keeps_its_mode_and_its_weights(tmp_path):

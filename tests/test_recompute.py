@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from laws import build, classifiers
+from laws import architectures, build, classifiers
 
 from zoo.training.recompute import recomputing
 
@@ -23,7 +23,7 @@ def outcome(model, inputs, checkpointed):
     return gradients, dict(model.named_buffers()), sum(size for place, size in kept.items() if place not in own)
 
 
-@pytest.mark.parametrize("architecture", IMAGES, ids=lambda record: record.name)
+@pytest.mark.parametrize("architecture", [*IMAGES, *architectures("graph-ml")], ids=lambda record: record.name)
 def test_gradients_and_statistics_are_the_same_and_less_is_kept(architecture):
     inputs = build(architecture).example_inputs(4)
     plain, saving = (outcome(build(architecture).train(), inputs, checkpointed) for checkpointed in (False, True))

@@ -212,6 +212,9 @@ WRONG = {
     "nodes must be floating-point, got torch.int64; nodes.float() converts them": (
         torch.ones(3, 5, dtype=torch.int64), [[0], [0]],
     ),
+    "nodes must have the dtype of the weights, torch.float32, got torch.float64; nodes.to(torch.float32) gives it": (
+        torch.randn(3, 5).double(), [[0], [0]],
+    ),
     "source first, got (3, 2) of torch.int64; edges.T has the right shape": (torch.randn(3, 5), [[0, 1]] * 3),
     "source first, got (2, 1) of torch.float32": (torch.randn(3, 5), [[0.0], [1.0]]),
     "edges holds 3, but there are 3 nodes, counted from 0": (torch.randn(3, 5), [[0, 1], [3, 2]]),

@@ -167,7 +167,7 @@ class GAT(nn.Module):
         Returns:
             (num_nodes, num_classes), or (num_graphs, num_classes).
         """
-        check_graph(nodes, edges, graph, num_graphs, self.config.in_features)
+        check_graph(self, nodes, edges, graph, num_graphs)
         for block in self.blocks:
             nodes = F.elu(block(self.dropout(nodes), edges))
         if self.config.num_classes:

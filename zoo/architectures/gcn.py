@@ -118,7 +118,7 @@ class GCN(nn.Module):
         Returns:
             (num_nodes, num_classes), or (num_graphs, num_classes).
         """
-        check_graph(nodes, edges, graph, num_graphs, self.config.in_features)
+        check_graph(self, nodes, edges, graph, num_graphs)
         known = normalisation(nodes, edges)
         for block in self.blocks:
             nodes = F.relu(block(self.dropout(nodes), edges, *known))

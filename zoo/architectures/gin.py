@@ -122,7 +122,7 @@ class GIN(nn.Module):
         Returns:
             (num_nodes, num_classes), or (num_graphs, num_classes).
         """
-        check_graph(nodes, edges, graph, num_graphs, self.config.in_features)
+        check_graph(self, nodes, edges, graph, num_graphs)
         for block in self.blocks:
             nodes = block(nodes, edges)
         if self.config.num_classes:

@@ -110,7 +110,7 @@ class GraphSAGE(nn.Module):
         Returns:
             (num_nodes, num_classes), or (num_graphs, num_classes).
         """
-        check_graph(nodes, edges, graph, num_graphs, self.config.in_features)
+        check_graph(self, nodes, edges, graph, num_graphs)
         share = count_at(edges[1], nodes.shape[0], nodes.dtype).clamp(min=1).reciprocal().to(nodes.dtype)
         for block in self.blocks:
             nodes = self.dropout(F.relu(block(nodes, edges, share)))

@@ -26,7 +26,7 @@ class Anatomy(NamedTuple):
     flops: int
     """Of one sample's forward pass; a multiply-add counts as two, element-wise work is not counted."""
     inputs: dict[str, tuple[int, ...]]
-    """Forward's arguments with their shapes, without the batch."""
+    """Forward's arguments with their shapes, without the batch; those of graphs, which have none, are whole."""
 
 
 def dissect(model: nn.Module, inputs: Mapping[str, Tensor]) -> Anatomy:
@@ -52,7 +52,8 @@ def dissect(model: nn.Module, inputs: Mapping[str, Tensor]) -> Anatomy:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    shapes = {name: tuple(value.shape[1:]) for name, value in inputs.items()}
+    first = 0 if "edges" in inputs else 1
+    shapes = {name: tuple(value.shape[first:]) for name, value in inputs.items()}
     return Anatomy(list(_parts(model, outputs)), counter.get_total_flops(), shapes)
 
 

@@ -150,16 +150,18 @@ def export(
 ) -> None:
     """Write a model as one file that runs without zoo.
 
-    It takes batches of any size; its answers are compared with the model's own before the file appears.
+    It takes batches, or graphs, of any size; its answers are compared with the model's own before the file appears.
     Example: zoo export runs/digits --out digits.onnx
     """
     import zoo
+    from zoo.pipelines.export import axes_of, inputs_of
     from zoo.pipelines.export import export as write
-    from zoo.pipelines.export import inputs_of
 
     built = zoo.create(weights_name(model))
     path = write(built, out, format.value, image_size=image_size)
-    inputs = {name: ["batch", *value.shape[1:]] for name, value in inputs_of(built, 1, image_size).items()}
+    example = inputs_of(built, 1, image_size)
+    axes = axes_of(example)
+    inputs = {name: [axes[name].get(i, side) for i, side in enumerate(x.shape)] for name, x in example.items()}
     facts = {"out": str(path), "format": format.value, "bytes": path.stat().st_size, "inputs": inputs}
     if as_json:
         print_json(facts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_tokens(tokens: Tensor, name: str = "tokens") -> None:
@@ -25,6 +25,29 @@ def check_tokens(tokens: Tensor, name: str = "tokens") -> None:
         raise ValueError(f"{name} must be an int64 tensor, got {kind}; torch.as_tensor and .long() make one of numbers")
     if tokens.ndim != 2 or tokens.shape[1] == 0:
         raise ValueError(f"{name} must be (batch, seq) with seq at least 1, got shape {tuple(tokens.shape)}")
+
+
+def check_dtype(values: Tensor, weight: Tensor, name: str) -> None:
+    """Refuse floats of another precision than the weights', where nobody converts either.
+
+    Autocast does, and so do those who wrap or replace parameters, such as FSDP; then the weight is no plain parameter.
+
+    Args:
+        values: what is read.
+        weight: any parameter of the model.
+        name: what the values are called.
+
+    Raises:
+        ValueError: their dtypes differ.
+    """
+    if values.dtype == weight.dtype or type(weight) is not nn.Parameter or not weight.is_floating_point():
+        return
+    kind = values.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        raise ValueError(
+            f"{name} must have the dtype of the weights, {weight.dtype}, got {values.dtype}; {name}.to({weight.dtype}) "
+            f"gives it, or model.to({values.dtype}) converts the model"
+        )
 
 
 def check_column(name: str, numbers: Tensor, batch: int) -> None:

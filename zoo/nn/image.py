@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_dtype
+
 
 def check_image(model: Any, image: Tensor, smallest: int = 1, axes: str = "height, width") -> None:
     """Refuse what the network cannot read.
@@ -42,7 +44,7 @@ def check_image(model: Any, image: Tensor, smallest: int = 1, axes: str = "heigh
             f"an image is floating-point and normalised, got {image.dtype}; zoo.transforms(...) prepares it as the "
             "weights expect, and image.float() / 255 is in [0, 1]"
         )
-    _check_dtype(image, next(model.parameters()))
+    check_dtype(image, next(model.parameters()), "image")
     if 0 in image.shape[2:-2]:
         raise ValueError("a video of 0 frames shows nothing; give one at least")
     if min(image.shape[-2:]) < smallest:
@@ -50,21 +52,6 @@ def check_image(model: Any, image: Tensor, smallest: int = 1, axes: str = "heigh
         raise ValueError(
             f"an image of {height} x {width} pixels is too small: this network takes {smallest} at least; enlarge it "
             f"(data.image_size={smallest} in a run)"
-        )
-
-
-def _check_dtype(image: Tensor, weight: Tensor) -> None:
-    """Refuse an image of another precision than the weights', where nobody converts either.
-
-    Autocast does, and so do those who wrap or replace parameters, such as FSDP; then the weight is no plain parameter.
-    """
-    if image.dtype == weight.dtype or type(weight) is not nn.Parameter or not weight.is_floating_point():
-        return
-    kind = image.device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
-        raise ValueError(
-            f"an image has the dtype of the weights, {weight.dtype}, got {image.dtype}; image.to({weight.dtype}) "
-            f"converts it, or model.to({image.dtype}) the model"
         )
 
 

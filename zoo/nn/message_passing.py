@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.nn.checks import check_dtype
+
 Readout = Literal["sum", "mean", "max"]
 
 
@@ -91,12 +93,17 @@ def read_out(nodes: Tensor, graph: Tensor | None, num_graphs: int | None, how: R
     """
     if graph is None or how is None:
         return nodes
-    if num_graphs is None:
-        num_graphs = int(graph.max()) + 1 if graph.shape[0] else 0
+    size = _number(graph) if num_graphs is None else num_graphs
     if how == "max":
-        return largest_at(graph, nodes, num_graphs)
-    sums = sum_at(graph, nodes, num_graphs)
-    return sums if how == "sum" else (sums / count_at(graph, num_graphs, nodes.dtype).clamp(min=1)).to(nodes.dtype)
+        return largest_at(graph, nodes, size)
+    sums = sum_at(graph, nodes, size)
+    return sums if how == "sum" else (sums / count_at(graph, size, nodes.dtype).clamp(min=1)).to(nodes.dtype)
+
+
+def _number(graph: Tensor) -> int:
+    """How many graphs there are up to the last one that has a node; in an exported program this stays open."""
+    last: Any = graph.max().item() if graph.shape[0] else -1
+    return last + 1
 
 
 def check_sizes(config: Any) -> None:
@@ -119,22 +126,23 @@ def check_sizes(config: Any) -> None:
         raise ValueError(f"dropout {config.dropout} is not in [0, 1)")
 
 
-def check_graph(nodes: Tensor, edges: Tensor, graph: Tensor | None, num_graphs: int | None, in_features: int) -> None:
+def check_graph(model: Any, nodes: Tensor, edges: Tensor, graph: Tensor | None, num_graphs: int | None) -> None:
     """Refuse what is no graph for a model.
 
     Numbers of nodes and of graphs are compared on the CPU alone: a GPU's own indexing stops at a wrong one, and to
     ask it would mean to wait for it.
 
     Args:
+        model: the network, with `config.in_features`.
         nodes: (num_nodes, in_features) float.
         edges: (2, num_edges) int64, source first.
         graph: (num_nodes,) int64, or None.
         num_graphs: how many graphs there are, if that is given.
-        in_features: how many features the model reads.
 
     Raises:
         ValueError: a tensor has another shape or dtype, or names a node or graph that does not exist.
     """
+    in_features = model.config.in_features
     if not isinstance(nodes, Tensor) or nodes.ndim != 2:
         raise ValueError(f"nodes must be a tensor (num_nodes, {in_features}), got {_kind(nodes)}")
     if nodes.shape[1] != in_features:
@@ -144,6 +152,7 @@ def check_graph(nodes: Tensor, edges: Tensor, graph: Tensor | None, num_graphs: 
         )
     if not nodes.is_floating_point():
         raise ValueError(f"nodes must be floating-point, got {nodes.dtype}; nodes.float() converts them")
+    check_dtype(nodes, next(model.parameters()), "nodes")
     if not isinstance(edges, Tensor) or edges.ndim != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
         turned = isinstance(edges, Tensor) and edges.ndim == 2 and edges.shape[1] == 2 != edges.shape[0]
         hint = "edges.T has the right shape" if turned else "torch.tensor([sources, targets]) makes one of lists"

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ def export(
     image_size: int | None = None,
     check: bool = True,
 ) -> Path:
-    """Write a model in eval mode, for batches of any size; see `inputs_of` for the other axes, which are fixed.
+    """Write a model in eval mode, for batches and graphs of any size; other axes are fixed, as `inputs_of` has them.
 
     Args:
         model: with its weights, on the CPU.
@@ -71,6 +71,8 @@ def export(
 def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) -> dict[str, Tensor]:
     """Inputs as the model's `example_inputs` are, but images and videos as large as `zoo.transforms` makes them.
 
+    A network of graphs with a readout is given the graph of each node, so that its file answers for whole graphs.
+
     Args:
         model: the model; where its weights say nothing of their images, their size stays that of the example.
         batch_size: how many.
@@ -80,6 +82,8 @@ def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) 
     inputs: dict[str, Tensor] = make(batch_size)
     record = provenance_of(model).preprocessing or {}
     size = image_size if image_size is not None else record.get("image_size")
+    if "edges" in inputs and getattr(getattr(model, "config", None), "readout", None) is not None:
+        inputs["graph"] = torch.arange(batch_size).repeat_interleave(len(inputs["nodes"]) // batch_size)
     if size is not None and "image" in inputs:
         image = inputs["image"]
         frames = [record.get("frames") or image.shape[2]] if image.ndim == 5 else []
@@ -87,9 +91,17 @@ def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) 
     return inputs
 
 
+def axes_of(inputs: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
+    """The axes that a file leaves open, by their number, and what they are called: the batch, or a graph's sizes."""
+    if "edges" in inputs:
+        open_axes = {"nodes": {0: "num_nodes"}, "edges": {1: "num_edges"}, "graph": {0: "num_nodes"}}
+        return {name: open_axes[name] for name in inputs}
+    return {name: {0: "batch"} for name in inputs}
+
+
 def _program(model: nn.Module, image_size: int | None) -> ExportedProgram:
     inputs = inputs_of(model, 2, image_size)
-    shapes = {name: {0: Dim("batch")} for name in inputs}
+    shapes = {name: {axis: Dim(word) for axis, word in axes.items()} for name, axes in axes_of(inputs).items()}
     plain = model.register_forward_hook(_plain)
     try:
         with (

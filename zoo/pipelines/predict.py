@@ -78,6 +78,11 @@ def wanted_by(model: nn.Module) -> Wanted:
     built: Any = model
     example: Mapping[str, Tensor] = built.example_inputs(1)
     key = next(iter(example))
+    if "edges" in example:
+        raise ValueError(
+            f"{type(model).__name__} reads graphs, which `predict` reads from no file; in Python, model(nodes, edges) "
+            "answers for each node, and with graph=, where its config has a readout, for each graph"
+        )
     if len(example) != 1 or key not in TAKES:
         raise ValueError(
             f"{type(model).__name__} takes {', '.join(example)}; `predict` reads files for models of "
