@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import read
+from small_graphs import graph_trainer
 from test_judging import PAIRED, drawer
 from test_resume import final
 from test_trainer import TwoCounts
@@ -25,6 +27,8 @@ from test_trainer import Alternate, TwoCounts
 from test_judging import drawer
 from test_resume import Crash, crash_at
 from zoo.training.objectives import NoOptions
+from samples import read
+from small_graphs import graph_trainer
 
 if __name__ == "__main__":
     data = splits(val=True)
@@ -38,6 +42,8 @@ if __name__ == "__main__":
         for size, parts in ((6, 1), (2, 3)):
             where = {out!r} + f"/{{loss}}_{{parts}}"
             contrast(None, pictured(prompts=True), loss, batch_size=size, accumulate=parts, steps=13, out=where).fit()
+    for name, options in {graphs!r}.items():
+        graph_trainer(read("block_model", **options), batch_size=3, out={out!r} + "/" + name, steps=13).fit()
     norm = lambda: Net(norm=True, dropout=0.3)
     options = dict(data=data, batch_size=4, steps=13, checkpoint_every=1, ema=0.9)
     trainer(norm(), out={out!r} + "/whole", **options).fit()
@@ -47,13 +53,19 @@ if __name__ == "__main__":
         trainer(norm(), out={out!r} + "/cut", **options).fit(resume=True)
 """
 
+GRAPHS = {
+    "graph": {"community_size": 20, "labelled": 0.5},
+    "sampled": {"community_size": 20, "labelled": 0.5, "neighbours": [3, 2]},
+    "links": {"community_size": 20, "links": True},
+}
+
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     """The folder in which two gloo ranks have left their runs."""
     out = tmp_path_factory.mktemp("ranks")
     program = out / "program.py"
-    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), out=str(out)))
+    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), out=str(out), graphs=GRAPHS))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -89,6 +101,23 @@ def test_two_ranks_measure_what_one_process_measures(two_ranks, tmp_path):
     assert [(event["step"], event["split"]) for event in one] == [(event["step"], event["split"]) for event in two]
     for mine, theirs in zip(one, two, strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["graph", "sampled"])
+def test_two_ranks_learn_the_nodes_of_a_graph_as_one_process_does(two_ranks, tmp_path, name):
+    graph_trainer(read("block_model", **GRAPHS[name]), batch_size=6, out=tmp_path, steps=13).fit()
+    weights = {n: t for n, t in final(tmp_path).items() if n.startswith("model/")}
+    assert apart(weights, final(two_ranks / name)) < 1e-5
+
+
+def test_two_ranks_rank_all_links_together(two_ranks):
+    data = read("block_model", **GRAPHS["links"])
+    weights = {n.removeprefix("model/"): t for n, t in final(two_ranks / "links").items() if n.startswith("model/")}
+    alone = graph_trainer(data)
+    alone.model.load_state_dict(weights)
+    found = list(read_log(two_ranks / "links" / "log.jsonl"))[-1]
+    expected = alone.evaluate()
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
 def test_two_ranks_show_the_judge_each_image_once(two_ranks, tmp_path):

@@ -52,6 +52,11 @@ RUNS = {
         "objective.features=null",
         f"objective.beta_warmup={40 * KILLS}",
     ],
+    "sampled_neighbours": [
+        "configs/graphsage/graphsage-block_model.yaml",
+        f"trainer.steps={30 * KILLS}",
+        "trainer.ema=0.99",
+    ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }
 

@@ -91,6 +91,23 @@ def test_a_sample_s_piece_depends_on_its_own_generator_alone():
     assert not np.array_equal(other.nodes[other.edges], together.nodes[together.edges])
 
 
+class MadeWhenAskedFor:
+    """As the loader gives generators: each look-up makes it anew."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, row):
+        return rngs([row])[0]
+
+
+def test_a_generator_goes_on_from_hop_to_hop():
+    incoming, asked = Incoming.of(random_edges(), 60), np.arange(5)
+    kept, made = (incoming.around(asked, [3, 3], generators) for generators in (rngs(range(5)), MadeWhenAskedFor()))
+    assert np.array_equal(kept.nodes, made.nodes)
+    assert np.array_equal(kept.edges, made.edges)
+
+
 def _reached(edges, node):
     """The nodes from which a path leads to `node`."""
     found = {int(node)}

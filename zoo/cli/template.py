@@ -87,7 +87,7 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
     """
     from zoo.config import merge
     from zoo.training.assemble import assemble
-    from zoo.training.objectives import DEFAULT
+    from zoo.training.objectives import DEFAULT, inputs
     from zoo.training.run import RunConfig
 
     shape = {"name": model, "pretrained": False, "device": "meta"}
@@ -101,10 +101,10 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         note(f"not tried out, for the data cannot be read: {error}")
         return run.objective.get("name") or DEFAULT[task]
     batch = parts.splits.train.fetch([0], None)
-    inputs = {name: batch[name].to("meta") for name in parts.arguments if name in batch}
+    sample = inputs({name: value.to("meta") for name, value in batch.items()}, parts.arguments)
     try:
         if not parts.objective.supplies:  # else only the objective knows what the network reads
-            parts.model.eval()(**inputs)
+            parts.model.eval()(**sample)
     except RuntimeError as error:  # a plugin's network may need numbers, where there are only shapes
         note(f"not tried out on a sample: {str(error).splitlines()[0]}")
     return parts.config.objective["name"]

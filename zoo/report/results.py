@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from zoo.pipelines import complete
 from zoo.training.data import Spec, Split
+from zoo.training.objectives import inputs
 
 MAX_SAMPLES = 5000
 """A larger split is judged by so many of its samples, evenly spaced: a report should not take long."""
@@ -57,10 +58,7 @@ def outputs(model: nn.Module, split: Split, indices: np.ndarray, batch_size: int
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             batch = split.fetch(indices[start : start + batch_size].tolist(), None)
-            inputs: dict[str, Any] = {key: value for key, value in batch.items() if key in arguments}
-            if "graph" in batch:
-                inputs["num_graphs"] = len(batch["target"])
-            result = model(**inputs)
+            result = model(**inputs(batch, arguments))
             result = result if isinstance(result, Tensor) else result[0]
             results.append(result[batch["asked"]] if "asked" in batch else result)  # of a graph's nodes
             targets.append(batch["target"])

@@ -201,6 +201,17 @@ def forward_arguments(batch: Batch, *, without: tuple[str, ...] = ("target",)) -
     return {key: value for key, value in batch.items() if key not in without}
 
 
+def inputs(batch: Batch, arguments: Collection[str]) -> dict[str, Any]:
+    """What of a batch a model's forward takes; of graphs also their number, for the last ones may have no nodes.
+
+    Args:
+        batch: with `target`, if it is one of graphs.
+        arguments: those of the forward.
+    """
+    taken: dict[str, Any] = {key: value for key, value in batch.items() if key in arguments}
+    return taken | ({"num_graphs": len(batch["target"])} if "graph" in taken else {})
+
+
 def rows(batch: Batch) -> int:
     """How many samples a batch has."""
     return len(next(iter(batch.values())))

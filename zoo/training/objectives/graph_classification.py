@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.training.data import Spec
-from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase
+from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase, inputs
 from zoo.training.objectives.labels import check_classes, check_logits, hits
 
 
@@ -61,8 +61,7 @@ class GraphClassification(Objective):
     def _totals(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor]:
         """The negative log-likelihood and the hits, summed."""
         target = batch["target"]
-        inputs = {key: batch[key] for key in ("nodes", "edges", "graph")}
-        logits = nets["model"](**inputs, num_graphs=len(target)).float()
+        logits = nets["model"](**inputs(batch, ("nodes", "edges", "graph"))).float()
         check_logits(logits, target, self.spec)
         return F.cross_entropy(logits, target, reduction="sum"), hits(logits, target)
 
