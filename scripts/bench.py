@@ -11,20 +11,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generative, language, peers  # noqa: E402 - beside this folder, in none that is installed
+from benchmarks import clip, generative, language, peers  # noqa: E402 - beside this folder, in none that is installed
 
 
 def main() -> None:
     """Parse and call."""
     parser = argparse.ArgumentParser(description=__doc__)
-    libraries = ("torchvision", "timm", "transformers", "diffusers")
+    libraries = ("torchvision", "timm", "transformers", "diffusers", "open_clip")
     parser.add_argument("--vs", choices=libraries, required=True, help="the library")
     parser.add_argument("--only", default="", help="presets whose name contains this; nothing is written then")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each comparison")
     given = parser.parse_args()
     rows = []
     print(f"{'PRESET':<20}{'MODE':<24}{'RATIO':>8}{'CONTROL':>9}{'OURS':>12}  PEER")  # noqa: T201 - the script's answer
-    compare = {"transformers": language.compare, "diffusers": generative.compare}
+    compare = {"transformers": language.compare, "diffusers": generative.compare, "open_clip": clip.compare}
     usual = partial(peers.compare, given.vs)
     for row in compare.get(given.vs, usual)(given.only, given.seconds):
         rows.append(row)

@@ -1,7 +1,7 @@
 """Write zoo/cards/<architecture>.yaml for weights that others publish: `python scripts/cards.py`.
 
-Bundled weights stay; what others have but does not fit one of our presets is named on standard error. torchvision and
-timm, whose weights of images these are, come with the extra `peers`; the others stand in tables of ours.
+Bundled weights stay; what fits none of our presets is named on standard error. The extra `peers` brings torchvision,
+timm and open_clip, which describe the weights that they know; the others stand in tables of ours.
 """
 
 import argparse

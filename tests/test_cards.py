@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_image
 import zoo
 import zoo.preprocess
 from zoo.config import read_yaml
+from zoo.convert import published_clip as contrastive
 from zoo.convert import published_diffusion as generative
 from zoo.convert.published import HIDDEN_NORMALISATION, published
 from zoo.convert.published_diffusion import published_diffusion
@@ -29,10 +30,14 @@ PUBLISHED = [card for card in EVERY if "bundled" not in card.source]
 def different():
     """One card of torchvision and timm for each way of preparing images."""
     found = {}
-    for card in (card for card in PUBLISHED if str(card.source.get("repo", "timm/")).startswith("timm/")):
+    for card in (card for card in PUBLISHED if in_timm_or_torchvision(card)):
         library = "torchvision" if "torchvision" in card.source else "timm"
         found.setdefault((library, str(dict(card.preprocessing)), card.preset in HIDDEN_NORMALISATION), card)
     return [pytest.param(card, id=f"{card.preset}.{card.tag}") for card in found.values()]
+
+
+def in_timm_or_torchvision(card):
+    return str(card.source.get("repo", "timm/")).startswith("timm/") and not card.preset.startswith("clip")
 
 
 def peer_s_transform(card):
@@ -64,7 +69,23 @@ def test_images_are_prepared_as_by_those_who_trained(card):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", *GENERATIVE, *TEXT])
+@pytest.mark.parametrize("name", contrastive.WEIGHTS)
+def test_images_are_prepared_for_clip_as_by_open_clip(name):
+    from peer_libraries import open_clip
+
+    facts = open_clip.get_pretrained_cfg(contrastive.WEIGHTS[name].model, contrastive.WEIGHTS[name].tag)
+    wanted = {key: facts[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    size = zoo.config(name).image_size
+    theirs = open_clip.image_transform(size, is_train=False, **wanted)
+    ours = zoo.transforms(name)
+    for photo in ("china.jpg", "flower.jpg"):
+        image = Image.fromarray(load_sample_image(photo))
+        found = ours(image)
+        assert found.shape == (3, size, size)
+        torch.testing.assert_close(found, theirs(image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "video_resnet", "clip", *GENERATIVE, *TEXT])
 def test_a_file_of_cards_is_what_the_libraries_and_our_table_say_today(name):
     record = ARCHITECTURES.find(name)
     with warnings.catch_warnings():
@@ -100,7 +121,7 @@ def test_a_licence_that_the_authors_contradict_is_not_said_to_permit_commercial_
 
 def test_every_repository_of_text_has_a_card_and_reads_by_a_tokenizer():
     names = {f"{card.preset}.{card.tag}": card for card in PUBLISHED if card.tokenizer}
-    assert names.keys() == REPOSITORIES.keys()
+    assert names.keys() == REPOSITORIES.keys() | contrastive.WEIGHTS.keys()
     for card in names.values():
         assert {"revision", "sha256"} <= card.source.keys() or card.source["pinned"] is False
         assert card.source.get("gated", False) == card.source["repo"].startswith("meta-llama/")
@@ -148,6 +169,7 @@ def test_default_tags_never_change():
         "r2plus1d_18": "kinetics400_v1", "gpt2": "openai", "bert_base": "google", "minilm_l6": "all_v2",
         "smollm2_135m": "base", "t5_small": "google", "t5_v1_1_small": "flan", "mamba_130m": "pile",
         "ddpm_cifar10_32": "google", "sd_vae": "ft_mse", "mae_vit_b_16": "facebook",
+        "clip_vit_b_32": "openai", "clip_resnet50": "openai",
     }  # fmt: skip
     assert {card.preset: card.tag for card in EVERY if card.default and card.preset in frozen} == frozen
 

@@ -1,4 +1,4 @@
-"""Cards of the weights that torchvision and timm publish, made from the metadata that the libraries carry.
+"""Cards of the weights that torchvision, timm and open_clip publish, made from the metadata that the libraries carry.
 
 A card is written only for weights that fit: the library's network for them is built without memory, and must have our
 preset's tensors, in names, shapes and dtypes, and its norms' eps.
@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo.config import replace, to_dict
 from zoo.convert import foreign_tensors, peers
+from zoo.convert.published_clip import published_clip
 from zoo.registry import Architecture, Weights
 from zoo.weights.fit import on_meta
 
@@ -39,6 +40,7 @@ def published(architecture: Architecture) -> Iterator[Weights | str]:
             yield card
     for preset, name in peers(architecture.name, "torchvision").items():
         yield from _torchvision(architecture, preset, name, decides=preset not in decided)
+    yield from published_clip(architecture)
 
 
 def _timm(architecture: Architecture, preset: str, name: str) -> Iterator[Weights | str]:
