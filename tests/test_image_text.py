@@ -219,12 +219,20 @@ def test_folders_of_classes_are_pairs_once_templates_say_what_a_class_is_called(
     assert {len(text) for texts in splits.spec.prompts for text in texts} == {16}
     for part in (splits.train, splits.test):
         batch = part.fetch(range(6), None)
-        assert batch["target"].tolist() == [0, 0, 0, 1, 1, 1], "as many of each class are held out"
+        assert batch["target"].tolist() == [0, 0, 0, 1, 1, 1]
         assert read(part)[0] == ["a dog"] * 3 + ["a red cat"] * 3
         bright = batch["image"].mean((1, 2, 3)) > 0.5
         assert bright.tolist() == [True] * 3 + [False] * 3
     drawn = [read(splits.train, rngs(range(6), epoch))[0] for epoch in range(9)]
     assert {text for texts in drawn for text in texts} == {text for texts in called for text in texts}
+
+
+def test_as_many_of_each_class_are_held_out(tmp_path):
+    photos(tmp_path)
+    for seed in range(5):
+        splits = load(options(tmp_path, templates=("a {}",), test_fraction=1 / 6, val_fraction=1 / 5, subset_seed=seed))
+        for part in (splits.val, splits.test):
+            assert part.fetch(range(2), None)["target"].tolist() == [0, 1]
 
 
 def test_a_template_has_a_place_for_the_class(tmp_path):

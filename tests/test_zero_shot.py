@@ -95,6 +95,15 @@ def test_a_model_stays_in_its_mode_and_gets_no_gradient(model, tmp_path):
     assert not classifier.vectors.requires_grad
 
 
+@torch.no_grad()
+def test_a_model_in_half_precision_answers_nearly_alike(model):
+    image = torch.randn(4, 3, 16, 16)
+    expected = zero_shot(model.eval(), LABELS)(image).softmax(-1)
+    found = zero_shot(model.bfloat16(), LABELS)(image.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.softmax(-1), expected, atol=0.05, rtol=0)
+
+
 @pytest.mark.peers
 @torch.no_grad()
 def test_classes_lie_where_open_clip_puts_them(tmp_path):

@@ -53,9 +53,9 @@ class ZeroShot(nn.Module):
             image: (batch, channels, height, width), as `zoo.transforms(model)` makes it.
 
         Returns:
-            Logits (batch, classes).
+            Logits (batch, classes), float32.
         """
-        return self.model.logit_scale.exp() * self.model.encode_image(image) @ self.vectors.mT
+        return self.model.logit_scale.exp().float() * self.model.encode_image(image).float() @ self.vectors.mT
 
     def predict(self, path: str | Path, *, top: int = 5) -> Iterator[Prediction]:
         """Answer for every image at a path: an image, a folder of images, or a .npy or .npz array.
