@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.registry import did_you_mean, normalise
-from zoo.training.data import DATA_SETS, citation, tu
+from zoo.training.data import DATA_SETS, citation, graph_file, tu
 from zoo.training.data.image_folder import SUFFIXES
 
 TABLES = frozenset({".csv", ".tsv", ".npz"})
@@ -17,8 +17,8 @@ def locate(what: str) -> dict[str, Any]:
 
     Args:
         what: a registered data set; else an existing path: labelled texts (.jsonl, or .csv and .tsv with a column
-            `text`), a table of numbers (.csv, .tsv, .npz), a folder with folders of images, a folder of graphs
-            (`citation`, `tu`), or any other file or folder as text; else `torchvision:Name`.
+            `text`), a table of numbers (.csv, .tsv, .npz), a graph (.npz with `edges`), a folder with folders of
+            images, a folder of graphs (`citation`, `tu`), or any other file or folder as text; else `torchvision:Name`.
 
     Raises:
         ValueError: it is none of these; the message gives the nearest names.
@@ -48,6 +48,8 @@ def _kind(path: Path) -> str:
         files = (file for _, file in zip(range(LOOKED_AT), path.glob("*/**/*"), strict=False))
         return "image_folder" if any(file.suffix.lower() in SUFFIXES for file in files) else "text"
     suffix = path.suffix.lower()
+    if suffix == ".npz" and graph_file.is_graph(path):
+        return "graph_file"
     if suffix == ".jsonl" or (suffix in (".csv", ".tsv") and _has_texts(path)):
         return "labelled_text"
     return "tabular" if suffix in TABLES else "text"
