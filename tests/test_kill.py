@@ -54,8 +54,9 @@ RUNS = {
     ],
     "sampled_neighbours": [
         "configs/graphsage/graphsage-block_model.yaml",
-        f"trainer.steps={30 * KILLS}",
+        f"trainer.steps={20 * KILLS}",
         "trainer.ema=0.99",
+        "data.community_size=40",
     ],
     "gpt": ["configs/gpt2/gpt2-stdlib.yaml", f"trainer.steps={20 * KILLS}"],
 }

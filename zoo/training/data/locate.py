@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.registry import did_you_mean, normalise
-from zoo.training.data import DATA_SETS, citation, tu
+from zoo.training.data import DATA_SETS, citation, graph_file, tu
 from zoo.training.data.caption_files import CAPTION_COLUMNS, IMAGE_COLUMNS
 from zoo.training.data.image_folder import SUFFIXES
 from zoo.training.data.web_shards import RANGE
@@ -26,8 +26,8 @@ def locate(what: str) -> dict[str, Any]:
         what: a registered data set; else an existing path: images with captions (a .jsonl, .csv or .tsv that names
             both, a folder with a .txt beside an image, or .tar shards, of which a name may stand for several by
             `{000..009}`), labelled texts (.jsonl, or .csv and .tsv with a column `text`), a table of numbers (.csv,
-            .tsv, .npz), a folder with folders of images, a folder of graphs (`citation`, `tu`), or any other file or
-            folder as text; else `torchvision:Name`.
+            .tsv, .npz), a graph (.npz with `edges`), a folder with folders of images, a folder of graphs (`citation`,
+            `tu`), or any other file or folder as text; else `torchvision:Name`.
 
     Raises:
         ValueError: it is none of these; the message gives the nearest names.
@@ -55,6 +55,8 @@ def _kind(path: Path) -> str:
         return _kind_of_folder(path)
     if suffix == SHARD or (suffix in NAMED and _has_captions(path)):
         return "image_text"
+    if suffix == ".npz" and graph_file.is_graph(path):
+        return "graph_file"
     if suffix == ".jsonl" or (suffix in (".csv", ".tsv") and _has_texts(path)):
         return "labelled_text"
     return "tabular" if suffix in TABLES else "text"
