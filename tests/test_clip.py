@@ -206,3 +206,71 @@ def test_a_preset_has_exactly_the_peer_s_tensors(preset, format, name):
     ours = foreign_tensors(zoo.create(preset, device="meta"), format)
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     assert sum(p.numel() for p in theirs.parameters()) == zoo.describe(preset).num_params
+
+
+def of_timm(config):
+    import timm
+
+    quick = "quickgelu_" if config.activation == "quick_gelu" else ""
+    sizes = {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "embed_dim": config.vision_dim,
+        "depth": config.vision_depth,
+        "num_heads": config.vision_num_heads,
+    }
+    return timm.create_model(f"vit_base_patch32_clip_{quick}224", num_classes=config.dim, **sizes)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_an_image_tower_goes_to_timm_and_comes_back(activation, tmp_path):
+    config = dataclasses.replace(VIT, activation=activation)
+    ours, theirs = zoo.create(config).eval(), of_timm(config).eval()
+    shake(ours)
+    path = zoo.export_weights(ours, tmp_path / "tower.safetensors", format="timm")
+    theirs.load_state_dict(load_file(path))
+    image, _ = inputs(config)
+    with torch.no_grad():
+        expected = nn.functional.normalize(theirs(image), dim=-1)
+        assert largest_difference(ours.encode_image(image), expected) < 2e-5
+    with pytest.warns(UserWarning, match="holds a part of CLIP: logit_scale, text drawn anew; train it"):
+        again = zoo.create(config, weights=path)
+    assert "tensors new" in str(again.load_report)
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor) == name.startswith("vision.")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("preset", "name"), [("clip_resnet50", "resnet50_clip"), ("clip_resnet101", "resnet101_clip")])
+def test_a_resnet_s_tower_has_exactly_timm_s_tensors(preset, name):
+    import timm
+
+    config = zoo.config(preset)
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=config.dim)
+    ours = foreign_tensors(zoo.create(preset, device="meta"), "timm")
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.peers
+@torch.no_grad()
+def test_a_resnet_s_tower_is_timm_s(tmp_path):
+    import timm
+
+    small = {"text_depth": 1, "vocab_size": 64, "max_seq_len": 10}
+    ours = zoo.create("clip_resnet50", **small).eval()
+    shake(ours)
+    theirs = timm.create_model("resnet50_clip", num_classes=ours.config.dim).eval()
+    theirs.load_state_dict(foreign_tensors(ours, "timm"))
+    image, _ = inputs(ours.config, images=1)
+    assert largest_difference(ours.encode_image(image), nn.functional.normalize(theirs(image), dim=-1)) < 2e-5
+
+
+@pytest.mark.peers
+def test_a_head_of_timm_that_has_learnt_a_bias_is_refused(tmp_path):
+    theirs = of_timm(VIT)
+    perturbed(theirs)
+    save_file(theirs.state_dict(), tmp_path / "tower.safetensors")
+    with pytest.raises(ValueError, match=r"head\.bias is learnt in this checkpoint, and this model has none"):
+        zoo.create(VIT, weights=tmp_path / "tower.safetensors")

@@ -133,6 +133,18 @@ def test_an_oblong_image_is_read():
     assert resnet.encode_image(torch.randn(2, 3, 33, 97)).shape == (2, 8)
 
 
+def test_features_are_maps_of_the_tower_for_images():
+    vit, resnet = perturbed(ARCHITECTURE), perturbed(ARCHITECTURE, FORMS["resnet"])
+    image = torch.randn(2, 3, 64, 96)
+    assert [tuple(part.shape) for part in zoo.features(vit, image, (1, 2))] == [(2, 16, 16, 24)] * 2
+    maps = zoo.features(resnet, image)
+    assert [tuple(part.shape) for part in maps] == [(2, 8 * 2 ** (2 + k), 16 >> k, 24 >> k) for k in range(4)]
+    whole = torch.nn.functional.normalize(resnet.vision.head(maps[-1]), dim=-1)
+    torch.testing.assert_close(whole, resnet.encode_image(image))
+    with pytest.raises(ValueError, match="TextTransformer is no image backbone"):
+        zoo.features(build(ARCHITECTURE, FORMS["two texts"]), image)
+
+
 def wrong_images():
     return {
         "rank": (torch.zeros(3, 16, 16), ValueError, r"got shape \(3, 16, 16\); image\[None\]"),
@@ -152,9 +164,9 @@ def test_what_is_no_image_is_refused(case):
 
 
 def test_an_image_is_no_text_where_two_texts_are_read_and_a_small_one_is_none_for_a_resnet():
-    with pytest.raises(ValueError, match=r"image must be an int64 tensor, got torch\.float32"):
+    with pytest.raises(ValueError, match=r"tokens must be an int64 tensor, got torch\.float32"):
         build(ARCHITECTURE, FORMS["two texts"]).encode_image(torch.zeros(2, 3, 16, 16))
-    with pytest.raises(ValueError, match="image: 11 tokens are more than max_seq_len 10"):
+    with pytest.raises(ValueError, match="11 tokens are more than max_seq_len 10"):
         build(ARCHITECTURE, FORMS["two texts"]).encode_image(torch.zeros(2, 11, dtype=torch.int64))
     with pytest.raises(ValueError, match="31 x 64 pixels is too small: this network takes 32"):
         build(ARCHITECTURE, FORMS["resnet"]).encode_image(torch.zeros(2, 3, 31, 64))

@@ -39,7 +39,7 @@ def change(folder, **facts):
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "mamba", "mamba2", "t5", "vit_mae"])
+@pytest.mark.parametrize("kind", ["bert", "clip", "gpt2", "llama", "mamba", "mamba2", "t5", "vit_mae"])
 @pytest.mark.filterwarnings("ignore:resid_pdrop")
 def test_a_config_that_says_anything_at_all_is_read_or_refused(kind, tmp_path):
     transformers = pytest.importorskip("transformers")

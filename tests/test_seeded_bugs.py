@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from laws import test_classification as classifiers
 from laws import test_image_generation as gans
 from laws import test_text_generation as texts
+from laws import test_zero_shot_image_classification as pairs
 from torch import nn
 
-from zoo.architectures import gan, gpt2, mlp, perceptron, resnet
+from zoo.architectures import clip, gan, gpt2, mlp, perceptron, resnet
+from zoo.architectures.clip import transformer
 from zoo.nn import generate
 
 
@@ -204,3 +206,35 @@ def test_a_detached_generator_is_noticed(monkeypatch):
     forward = gan.Discriminator.forward
     monkeypatch.setattr(gan.Discriminator, "forward", lambda model, image: forward(model, image.detach()))
     expect_red(gans.test_the_score_teaches_the_generator, gan.ARCHITECTURE)
+
+
+def test_a_text_that_sees_what_stands_behind_its_end_is_noticed(monkeypatch):
+    attention = F.scaled_dot_product_attention
+    pairs.test_what_stands_behind_the_end_of_a_text_changes_nothing(clip.ARCHITECTURE)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, **_: attention(q, k, v))
+    expect_red(pairs.test_what_stands_behind_the_end_of_a_text_changes_nothing, clip.ARCHITECTURE)
+
+
+def test_a_text_that_is_read_in_the_wrong_place_is_noticed(monkeypatch):
+    monkeypatch.setattr(transformer, "end_of", lambda tokens, _: torch.zeros_like(tokens[:, 0]))
+    expect_red(pairs.test_every_word_before_the_end_changes_the_text, clip.ARCHITECTURE)
+    monkeypatch.setattr(transformer, "end_of", lambda tokens, _: torch.full_like(tokens[:, 0], tokens.shape[1] - 1))
+    expect_red(pairs.test_what_stands_behind_the_end_of_a_text_changes_nothing, clip.ARCHITECTURE)
+
+
+def test_features_of_any_length_are_noticed(monkeypatch):
+    monkeypatch.setattr(F, "normalize", lambda x, **_: x)
+    expect_red(pairs.test_features_have_a_length_of_one, clip.ARCHITECTURE)
+
+
+def test_swapped_logits_are_noticed(monkeypatch):
+    read = clip.CLIP.forward
+
+    def forward(model, image, tokens):
+        per_image, per_text, *features = read(model, image, tokens)
+        return clip.CLIPOutput(per_text, per_image, *features)
+
+    monkeypatch.setattr(clip.CLIP, "forward", forward)
+    expect_red(
+        pairs.test_there_is_a_score_for_every_text_and_every_image_and_either_way_it_is_the_same, clip.ARCHITECTURE
+    )

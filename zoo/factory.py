@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -205,7 +206,12 @@ def _build(start: _Start, source: str, named: Collection[str], device: torch.dev
             found = recognise(start.architecture.name, start.config, model, start.tensors)
         except MismatchError as error:
             raise MismatchError(f"{source} does not fit {type(model).__name__}: {error}") from None
-        report = fit(model, found.tensors, source, adapt=named)
+        report = fit(model, found.tensors, source, adapt=named, drawn=found.drawn)
+        if found.drawn:
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in found.drawn))
+            warnings.warn(
+                f"{source} holds a part of {type(model).__name__}: {parts} drawn anew; train it", stacklevel=3
+            )
         report = dataclasses.replace(report, ignored=(*report.ignored, *found.passed), format=found.format)
         vars(model).update(load_report=report, provenance=_still_true(start.provenance, start.config))
         return model

@@ -63,6 +63,8 @@ class Recognised(NamedTuple):
     tensors: dict[str, Lazy]
     passed: list[str]
     """What it holds beside the model, such as auxiliary heads that the config leaves out."""
+    drawn: tuple[str, ...] = ()
+    """Tensors that the library has not, so that they are drawn anew."""
 
 
 def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping[str, Lazy]) -> Recognised:
@@ -90,7 +92,8 @@ def recognise(architecture: str, config: Any, model: nn.Module, tensors: Mapping
     if layout is None:
         return Recognised(best, dict(tensors), [])
     remedy = "; create it with tie_embeddings=False" if getattr(config, "tie_embeddings", False) else ""
-    return Recognised(best, *to_ours(layout, names, tensors, remedy))
+    found, passed = to_ours(layout, names, tensors, remedy)
+    return Recognised(best, found, passed, tuple(name for name in names if layout.lacks(name)))
 
 
 def _unwrapped(tensors: Mapping[str, Lazy]) -> Mapping[str, Lazy]:

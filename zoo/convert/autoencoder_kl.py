@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.autoencoder_kl import AutoencoderKLConfig
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """The attention's matrices in the files of early releases, as most on the Hub are, and today."""

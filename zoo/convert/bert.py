@@ -5,8 +5,8 @@ from typing import Any
 
 from zoo.architectures.bert import BertConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 EMBED = {
     "token": "word_embeddings",

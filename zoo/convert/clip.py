@@ -1,12 +1,20 @@
-"""CLIP's names in OpenAI's own checkpoints, in open_clip's, which are the same, and in those of transformers."""
+"""CLIP's names in OpenAI's own checkpoints, in open_clip's, which are the same, in transformers', and in timm's.
+
+timm has the image tower alone: it is written so, and where it is read, the text tower is drawn anew.
+"""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+
+import torch
 
 from zoo.architectures.clip import CLIPConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout, require
+from zoo.convert.open_clip import part
+from zoo.convert.open_clip import read_config as read_open_clip
+from zoo.convert.translate import translate
 
 HEAD_DIM = 64
 """Of every head in OpenAI's networks, which their tensors do not show."""
@@ -26,6 +34,7 @@ RESNET_BLOCK = {f"norm{i}": f"bn{i}" for i in (1, 2, 3)} | {
     "shortcut.conv": "downsample.0",
     "shortcut.norm": "downsample.1",
 }
+TIMM_BLOCK = {"norm1": "norm1", "attn": "attn", "norm2": "norm2", "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}
 TRANSFORMERS_BLOCK = {
     "norm1": "layer_norm1",
     "attn.proj": "self_attn.out_proj",
@@ -94,6 +103,40 @@ def _resnet(config: CLIPConfig) -> dict[str, str]:
             ours, theirs = f"vision.stages.{stage}.{block}", f"visual.layer{stage + 1}.{block}"
             renamed[ours] = theirs
             renamed |= {f"{ours}.{our}": f"{theirs}.{their}" for our, their in RESNET_BLOCK.items()}
+    return renamed
+
+
+def timm(config: CLIPConfig) -> Layout:
+    """The image tower alone, whose head has a bias there; of a ResNet's, every convolution stands beside its norm."""
+    require("timm", config, vision={"vit", "resnet"})
+    lacking = ("text", "logit_scale", "logit_bias")
+    if config.vision == "resnet":
+        return Layout(renamed=_timm_resnet(config), squeezed=("vision.head.positions",), lacking=lacking)
+    renamed = {
+        "vision.embed.patch": "patch_embed.proj",
+        "vision.embed.class_token": "cls_token",
+        "vision.embed.positions": "pos_embed",
+        "vision.norm_pre": "norm_pre",
+        "vision.norm": "norm",
+        "vision.head": "head",
+        **_blocks("vision", "blocks", config.vision_depth, TIMM_BLOCK),
+    }
+    return Layout(renamed=renamed, lacking=lacking, constants={"head.bias": partial(torch.zeros, config.dim)})
+
+
+def _timm_resnet(config: CLIPConfig) -> dict[str, str]:
+    renamed = {"vision.head.positions": "head.pos_embed", "vision.head.proj": "head.proj"}
+    renamed |= {f"vision.head.{name}": f"head.{name[0]}" for name in ("query", "key", "value")}
+    for i in (1, 2, 3):
+        renamed |= {f"vision.stem.conv{i}": f"stem.conv{i}.conv", f"vision.stem.norm{i}": f"stem.conv{i}.bn"}
+    for stage, depth in enumerate(config.vision_depths):
+        for block in range(depth):
+            ours, theirs = f"vision.stages.{stage}.{block}", f"stages.{stage}.{block}"
+            for i, size in ((1, "1x1"), (2, "kxk"), (3, "1x1")):
+                renamed[f"{ours}.conv{i}"] = f"{theirs}.conv{i}_{size}.conv"
+                renamed[f"{ours}.norm{i}"] = f"{theirs}.conv{i}_{size}.bn"
+            renamed[f"{ours}.shortcut.conv"] = f"{theirs}.shortcut.conv.conv"
+            renamed[f"{ours}.shortcut.norm"] = f"{theirs}.shortcut.conv.bn"
     return renamed
 
 
@@ -177,19 +220,13 @@ def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _tower(theirs: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _tower(theirs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The config of a tower; what stands under the older name wins, as in transformers."""
-    found: dict[str, Any] = {}
-    for key in (f"{name}_config", f"{name}_config_dict"):
-        part = theirs.get(key) or {}
-        if not isinstance(part, Mapping):
-            raise ConfigError(f"{key} must be an object, got {part!r}")
-        found |= part
-    return found
+    return {**part(theirs, f"{name}_config"), **part(theirs, f"{name}_config_dict")}
 
 
-FORMATS = {"open_clip": open_clip, "openai": openai, "transformers": transformers}
-MODEL_TYPES = {"clip": read_config}
+FORMATS = {"open_clip": open_clip, "openai": openai, "transformers": transformers, "timm": timm}
+MODEL_TYPES = {"clip": read_config, "open_clip": read_open_clip}
 NAMES = {
     "open_clip": {
         "clip_vit_b_32": "ViT-B-32-quickgelu",

@@ -5,8 +5,8 @@ from typing import Any
 
 from zoo.architectures.dit import DiTConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout, require
+from zoo.convert.translate import translate
 from zoo.nn.patches import sinusoids
 
 EMBEDDERS = {

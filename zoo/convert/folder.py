@@ -1,8 +1,9 @@
-"""Folders of the transformers and diffusers libraries: a config.json of theirs beside tensors of theirs.
+"""Folders of the transformers, diffusers and open_clip libraries: a config of theirs beside tensors of theirs.
 
 `zoo/convert/<architecture>.py` exports `MODEL_TYPES`: the `model_type` of such a config, or with diffusers its
-`_class_name`, -> a function from it to the fields of ours. No code is taken from a folder, and no class is looked up
-by a name that stands in it. Of a pipeline of diffusers, several models in a folder each, the one that denoises is read.
+`_class_name`, or `open_clip`, whose file does not say it, -> a function from it to the fields of ours. No code is taken
+from a folder, and no class is looked up by a name that stands in it. Of a pipeline of diffusers, several models in a
+folder each, the one that denoises is read.
 """
 
 import importlib
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 
 from zoo import convert
 from zoo.config import ConfigError, build
+from zoo.convert import open_clip
+from zoo.convert.image_processor import image_processor
 from zoo.convert.scheduler import preprocessing
 from zoo.registry import ARCHITECTURES, Architecture, did_you_mean
-from zoo.weights import CONFIG, DIFFUSERS, GENERATION, MANIFEST, read_json, read_tensors, read_tokenizer
+from zoo.weights import CONFIG, DIFFUSERS, GENERATION, MANIFEST, TENSORS, read_json, read_tensors, read_tokenizer
 from zoo.weights.tensors import Stored
 
 KINDS = ("model_type", "_class_name")
@@ -42,9 +45,20 @@ class Foreign(NamedTuple):
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether a folder holds a model that transformers or diffusers has saved."""
+    """Whether a folder holds a model that transformers, diffusers or open_clip has saved."""
+    return not (folder / MANIFEST).exists() and (_is_told(folder) or _is_open_clip(folder))
+
+
+def _is_told(folder: Path) -> bool:
     where = _network(folder) / CONFIG
-    return where.is_file() and not (folder / MANIFEST).exists() and any(kind in read_json(where) for kind in KINDS)
+    return where.is_file() and any(kind in read_json(where) for kind in KINDS)
+
+
+def _is_open_clip(folder: Path) -> bool:
+    """Whether it is open_clip's; beside its files there may be those of transformers, or a config.json of timm's."""
+    if not (folder / open_clip.CONFIG).is_file():
+        return False
+    return not (_is_told(folder) and (folder / TENSORS).is_file())
 
 
 def _network(folder: Path) -> Path:
@@ -61,6 +75,8 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
         ConfigError: no architecture of ours is this model, or a setting asks for what ours cannot do.
         DamagedFile: a file is missing or broken.
     """
+    if _is_open_clip(folder):
+        return _read_open_clip(folder, load)
     folder = _network(folder)
     where = folder / CONFIG
     theirs = read_json(where)
@@ -69,12 +85,7 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
     if not isinstance(kind, str) or kind not in known:
         hint = did_you_mean(str(kind), known) or f"; known are {', '.join(sorted(known))}"
         raise ConfigError(f"{where}: no architecture here has the {field} {kind!r}{hint}")
-    name, reader = known[kind]
-    architecture = ARCHITECTURES.find(name)
-    try:
-        config = build(architecture.config, reader(theirs), "its config")
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    architecture, config = _understood(where, theirs, kind)
     stem = DIFFUSERS if field == "_class_name" else "model"
     tensors = read_tensors(folder, links=True, stem=stem) if load else None
     classes, facts = getattr(config, "num_classes", None), None
@@ -82,7 +93,28 @@ def read_foreign(folder: Path, load: bool = True) -> Foreign:
     if field == "_class_name":
         labels = labels or _labels_of_pipeline(folder.parent / PIPELINE, classes)
         facts = preprocessing(folder, theirs, config, loud=load)
+    elif hasattr(config, "image_size"):
+        facts = image_processor(folder)
     return Foreign(architecture, config, labels, _tokenizer(folder, theirs), tensors, facts)
+
+
+def _understood(where: Path, theirs: Mapping[str, Any], kind: str) -> tuple[Architecture, Any]:
+    """Our architecture for a kind, and our config for one of theirs."""
+    name, reader = _readers()[kind]
+    architecture = ARCHITECTURES.find(name)
+    try:
+        return architecture, build(architecture.config, reader(theirs), "its config")
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _read_open_clip(folder: Path, load: bool) -> Foreign:
+    where = folder / open_clip.CONFIG
+    theirs = read_json(where)
+    architecture, config = _understood(where, theirs, "open_clip")
+    tensors = read_tensors(folder, links=True, stem=open_clip.STEM) if load else None
+    facts = open_clip.preprocessing(theirs, config.image_size)
+    return Foreign(architecture, config, (), read_tokenizer(folder), tensors, facts)
 
 
 def _tokenizer(folder: Path, theirs: Mapping[str, Any]) -> dict[str, bytes]:
@@ -117,26 +149,3 @@ def _readers() -> dict[str, tuple[str, Reader]]:
         readers = getattr(importlib.import_module(f"{convert.__name__}.{module.name}"), "MODEL_TYPES", {})
         known |= {kind: (module.name, reader) for kind, reader in readers.items()}
     return known
-
-
-def translate(
-    theirs: Mapping[str, Any],
-    renamed: Mapping[str, tuple[str, Any]],
-    fixed: Mapping[str, tuple[Any, ...]] | None = None,
-) -> dict[str, Any]:
-    """Fields of ours from a config of theirs.
-
-    Args:
-        theirs: the object in config.json.
-        renamed: our field -> theirs, and what it is where the file is silent.
-        fixed: their field -> the values that our network knows, the first being what silence means.
-
-    Raises:
-        ConfigError: a fixed field has another value.
-    """
-    for name, allowed in (fixed or {}).items():
-        value = theirs.get(name, allowed[0])
-        if value not in allowed:
-            known = " or ".join(map(repr, allowed))
-            raise ConfigError(f"{name} is {value!r}, and this architecture knows only {known}")
-    return {ours: theirs.get(their, default) for ours, (their, default) in renamed.items()}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.gpt2 import GPT2Config
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 MATRICES = {"attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.proj": "mlp.c_proj"}
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")

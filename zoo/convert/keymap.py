@@ -39,6 +39,11 @@ class Layout:
     """A tensor of theirs -> the one of theirs that does its work in files that lack it."""
     computed: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
     """Our tensor -> what makes it; their files do not hold it, for nobody learns it."""
+    lacking: tuple[str, ...] = ()
+    """Our submodules and tensors that they do not have, such as the other one of two towers: they are not written, and
+    drawn anew where theirs are read."""
+    constants: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    """A tensor of theirs that ours does without -> what it must be for that."""
     unused: tuple[str, ...] = ()
     """Regular expressions for tensors of theirs that this model does not have; they are passed over."""
     respelt: tuple[tuple[str, str], ...] = ()
@@ -54,6 +59,10 @@ class Layout:
             if ours in self.renamed:
                 return (".".join([self.renamed[ours], *parts[end:]]),)
         return (name,)
+
+    def lacks(self, name: str) -> bool:
+        """Whether they have nothing for one of our tensors."""
+        return any(name == ours or name.startswith(f"{ours}.") for ours in self.lacking)
 
     def today(self, name: str) -> str:
         """One of their names as their present release spells it."""
@@ -97,6 +106,7 @@ def to_ours(
     """
     left = _without_copies(layout, {layout.today(name): tensor for name, tensor in tensors.items()}, remedy)
     left |= {name: left[other] for name, other in layout.stand_ins.items() if name not in left and other in left}
+    _without_constants(layout, left)
     found: dict[str, Lazy] = {}
     for name, shape in names.items():
         parts = [left.pop(their) for their in layout.theirs(name) if their in left]
@@ -137,6 +147,15 @@ def _without_copies(layout: Layout, tensors: dict[str, Lazy], remedy: str) -> di
     return left
 
 
+def _without_constants(layout: Layout, left: dict[str, Lazy]) -> None:
+    """Take out what a model can do without, if it is as it must be."""
+    for name, make in layout.constants.items():
+        if name in left:
+            stored = left.pop(name).read()
+            if not torch.equal(stored, make().to(stored.dtype)):
+                raise MismatchError(f"{name} is learnt in this checkpoint, and this model has none")
+
+
 def _equal(first: Lazy, second: Lazy) -> bool:
     return torch.equal(first.read(), second.read())
 
@@ -170,7 +189,7 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     """Our tensors as the other library would save them."""
     written: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if name in layout.computed:
+        if name in layout.computed or layout.lacks(name):
             continue
         theirs = layout.theirs(name)
         tensor = tensor.reshape(layout.shaped.get(name, tensor.shape[name in layout.squeezed :]))
@@ -179,6 +198,8 @@ def to_theirs(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
         if name in layout.transposed:
             tensor = tensor.T
         written |= zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,), strict=True)
+    for name, make in layout.constants.items():
+        written[name] = make().to(next(iter(written.values())))
     if layout.writes_copies:
         written |= {copy: written[original] for copy, original in layout.copies.items()}
     return written
@@ -189,4 +210,4 @@ def overlap(layout: Layout | None, names: Collection[str], tensors: Collection[s
     if layout is None:
         return sum(name in tensors for name in names)
     present = {layout.copies.get(today, today) for today in map(layout.today, tensors)}
-    return sum(all(their in present for their in layout.theirs(name)) for name in names)
+    return sum(all(their in present for their in layout.theirs(name)) for name in names if not layout.lacks(name))

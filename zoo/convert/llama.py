@@ -8,8 +8,8 @@ from torch import Tensor
 
 from zoo.architectures.llama import LlamaConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 
 def layout(config: LlamaConfig) -> Layout:

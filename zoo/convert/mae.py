@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.mae import MAEConfig
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 RENAMED = {
     "embed.class_token": "vit.embeddings.cls_token",

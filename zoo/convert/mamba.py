@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.mamba import MambaConfig
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 LAYER = {
     "norm": "norm", "mixer.up": "mixer.in_proj", "mixer.conv": "mixer.conv1d", "mixer.select": "mixer.x_proj",

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.mamba2 import Mamba2Config
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
 from zoo.convert.mamba import backbone
+from zoo.convert.translate import translate
 
 LAYER = {
     "norm": "norm", "mixer.up": "mixer.in_proj", "mixer.conv": "mixer.conv1d", "mixer.delta_bias": "mixer.dt_bias",

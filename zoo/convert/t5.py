@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.t5 import T5Config
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout
+from zoo.convert.translate import translate
 
 ATTENTION = {"query": "q", "key": "k", "value": "v", "proj": "o"}
 MLP = {False: {"up": "wi", "proj": "wo"}, True: {"gate": "wi_0", "up": "wi_1", "proj": "wo"}}

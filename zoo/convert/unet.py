@@ -5,8 +5,8 @@ from typing import Any
 
 from zoo.architectures.unet import TIME, UNetConfig
 from zoo.config import ConfigError
-from zoo.convert.folder import translate
 from zoo.convert.keymap import Layout, require
+from zoo.convert.translate import translate
 
 BLOCKS = {
     "DownBlock2D": (False, "conv"), "AttnDownBlock2D": (True, None), "ResnetDownsampleBlock2D": (False, "resnet"),

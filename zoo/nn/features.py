@@ -20,7 +20,7 @@ def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 
     transformer, stages are depths instead: 1 is the first block, and its tokens come as maps.
 
     Args:
-        model: an image classifier.
+        model: an image classifier, or a model with a tower for images, `vision`.
         image: as the model takes it, (batch, channels, height, width).
         stages: which, in ascending order.
 
@@ -33,6 +33,7 @@ def features(model: nn.Module, image: Tensor, stages: Sequence[int] = (1, 2, 3, 
     if not isinstance(stages, Sequence):
         raise TypeError(f"stages must be a sequence of numbers such as (1, 2), got {stages!r}")
     model = getattr(model, "_orig_mod", model)  # hooks do not run within what torch.compile has made
+    model = getattr(model, "vision", model)
     if not hasattr(model, "forward_features"):
         raise ValueError(f"{type(model).__name__} is no image backbone: it has no forward_features")
     seen = _outputs(model, image)

@@ -107,7 +107,13 @@ def draw(model: nn.Module) -> None:
     _init_weights(model)
 
 
-def fit(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Collection[str] = ()) -> LoadReport:
+def fit(
+    model: nn.Module,
+    tensors: Mapping[str, Lazy],
+    source: str,
+    adapt: Collection[str] = (),
+    drawn: Collection[str] = (),
+) -> LoadReport:
     """Give a model that is on the meta device its stored tensors, in the dtype in which they are stored.
 
     Args:
@@ -115,14 +121,15 @@ def fit(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Colle
         tensors: by the model's own names.
         source: what to call them in messages.
         adapt: config fields in which the model may differ from the checkpoint; see `ADAPTABLE`.
+        drawn: names that the checkpoint's library has nothing for, so that they are drawn anew.
 
     Raises:
         MismatchError: a tensor is missing, unexpected or has another shape; nothing was allocated.
         DamagedFile: a tensor cannot be read.
     """
     expected = model.state_dict(keep_vars=True)
-    plan = _plan(model, tensors, source, adapt)
-    _allocate(model, [names[0] for names in plan.fresh])
+    plan = _plan(model, tensors, source, adapt, drawn)
+    _allocate(model, [*(names[0] for names in plan.fresh), *drawn])
     _init_weights(model)
     state: dict[str, Tensor] = {}
     for names, stored in plan.taken:
@@ -135,7 +142,7 @@ def fit(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Colle
     return LoadReport(
         source=source,
         loaded=len(plan.taken) + len(plan.fresh) - len(plan.notes),
-        adapted=tuple(plan.notes),
+        adapted=(*plan.notes, *((f"{len(drawn)} tensors new, which it cannot hold",) if drawn else ())),
         ignored=tuple(plan.ignored),
     )
 
@@ -185,7 +192,9 @@ class _Plan(NamedTuple):
     notes: list[str]
 
 
-def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Collection[str]) -> _Plan:
+def _plan(
+    model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Collection[str], drawn: Collection[str]
+) -> _Plan:
     expected, plan = model.state_dict(keep_vars=True), _Plan([], [], [], [])
     missing: list[str] = []
     misfits: list[tuple[str, Lazy]] = []
@@ -204,7 +213,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Lazy], source: str, adapt: Col
             plan.fresh.append(names)
             plan.notes.append(f"{name} new, {tuple(wanted.shape)} instead of {stored and stored.shape}")
         elif stored is None:
-            missing.append(name)
+            missing += [name] if name not in drawn else []
         else:
             misfits.append((name, stored))
     unexpected = [name for name in tensors if name not in expected]

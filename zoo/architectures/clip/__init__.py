@@ -31,11 +31,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.architectures.clip.config import EXPANSION, CLIPConfig
+from zoo.architectures.clip.config import CLIPConfig
 from zoo.architectures.clip.resnet import ImageResNet
 from zoo.architectures.clip.transformer import ImageTransformer, TextTransformer
-from zoo.nn.checks import check_tokens
-from zoo.nn.image import check_image
 from zoo.nn.patches import resample
 from zoo.registry import Architecture
 
@@ -85,10 +83,6 @@ class CLIP(nn.Module):
             TypeError: the image is no tensor.
             ValueError: it has another shape or dtype than the tower reads.
         """
-        if self.config.vision == "text":
-            self._check_text(image, "image")
-        else:
-            self._check_image(image)
         return F.normalize(self.vision(image), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -103,7 +97,6 @@ class CLIP(nn.Module):
         Raises:
             ValueError: tokens is something else, or has no position or more than the model.
         """
-        self._check_text(tokens, "tokens")
         return F.normalize((self.text or self.vision)(tokens), dim=-1)
 
     def forward(self, image: Tensor, tokens: Tensor) -> CLIPOutput:
@@ -146,20 +139,6 @@ class CLIP(nn.Module):
         last = torch.randint(config.max_seq_len, (batch_size, 1))
         where = torch.arange(config.max_seq_len)
         return torch.where(where < last, tokens, torch.where(where == last, end, 0))
-
-    def _check_image(self, image: Tensor) -> None:
-        vit, size = self.config.vision == "vit", self.config.patch_size
-        check_image(self, image, size if vit else EXPANSION)
-        if vit and (image.shape[-2] % size or image.shape[-1] % size):
-            height, width = image.shape[-2:]
-            raise ValueError(f"an image of {height} x {width} pixels is not made of {size} x {size} patches; resize it")
-
-    def _check_text(self, tokens: Tensor, name: str) -> None:
-        check_tokens(tokens, name)
-        if tokens.shape[1] > self.config.max_seq_len:
-            raise ValueError(
-                f"{name}: {tokens.shape[1]} tokens are more than max_seq_len {self.config.max_seq_len}; cut the text"
-            )
 
 
 def _first_tower(config: CLIPConfig) -> Any:

@@ -9,8 +9,8 @@ COUNTS = (
     "vision_width", "text_dim", "text_depth", "text_num_heads", "text_mlp_dim", "vocab_size", "max_seq_len", "dim",
 )  # fmt: skip
 """The fields that count something."""
-EXPANSION = 32
-"""A ResNet's last map has this many times the channels of its stem: 8 in its stages, 4 in their blocks."""
+REDUCTION = 32
+"""A ResNet's last map has an image's sides divided by this, and this many times the channels of its stem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +63,12 @@ class CLIPConfig:
     @property
     def grid(self) -> int:
         """Patches, or a ResNet's last positions, along a side."""
-        return self.image_size // (EXPANSION if self.vision == "resnet" else self.patch_size)
+        return self.image_size // (REDUCTION if self.vision == "resnet" else self.patch_size)
 
     @property
     def vision_features(self) -> int:
         """What the first tower's head reads."""
-        return self.vision_width * EXPANSION if self.vision == "resnet" else self.vision_dim
+        return self.vision_width * REDUCTION if self.vision == "resnet" else self.vision_dim
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not divide, and empty layers."""
@@ -94,10 +94,10 @@ class CLIPConfig:
                 raise ValueError(f"{name}: a width of {width} is not divisible by {name}_num_heads {heads}")
         if self.vision == "vit" and self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}")
-        if self.vision == "resnet" and (self.image_size % EXPANSION or self.vision_width % 2):
+        if self.vision == "resnet" and (self.image_size % REDUCTION or self.vision_width % 2):
             raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {EXPANSION}, or vision_width {self.vision_width} "
-                "is odd; a ResNet's last map has a 32nd of the pixels, and its stem begins with half its width"
+                f"image_size {self.image_size} is not a multiple of {REDUCTION}, or vision_width {self.vision_width} "
+                "is odd; a ResNet's last map has a 32nd of the sides, and its stem begins with half its width"
             )
         if self.shared_towers:
             self._check_shared()

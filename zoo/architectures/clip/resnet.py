@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.architectures.clip.config import CLIPConfig
+from zoo.architectures.clip.config import REDUCTION, CLIPConfig
+from zoo.nn.image import check_image
 from zoo.nn.patches import resample
 
 EXPANSION = 4
@@ -107,6 +108,7 @@ class ImageResNet(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         """Build from a config."""
         super().__init__()
+        self.config = config
         channels = config.vision_width
         self.stem = Stem(config.in_channels, channels)
         self.stages = nn.ModuleList()
@@ -122,10 +124,15 @@ class ImageResNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(batch, in_channels, height, width) -> (batch, dim) in the common space, of any length."""
+        return self.head(self.forward_features(image))
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """The last map, (batch, 32 vision_width, rows, columns)."""
+        check_image(self, image, REDUCTION)
         x = self.stem(image)
         for stage in self.stages:
             x = stage(x)
-        return self.head(x)
+        return x
 
     def init_weights(self) -> None:
         """PyTorch's own draws in the convolutions; every block starts as its shortcut, as in the released code."""

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.architectures.clip.config import CLIPConfig
+from zoo.nn.checks import check_tokens
 from zoo.nn.drop import DropPath, rates
+from zoo.nn.image import check_image
 from zoo.nn.patches import resample
 
 QUICK = 1.702
@@ -107,6 +109,7 @@ class ImageTransformer(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         """Build from a config."""
         super().__init__()
+        self.config = config
         depths = rates(config.drop_path, config.vision_depth)
         self.embed = PatchEmbed(config)
         self.norm_pre = nn.LayerNorm(config.vision_dim, eps=config.norm_eps)
@@ -116,14 +119,23 @@ class ImageTransformer(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(batch, in_channels, height, width) -> (batch, dim) in the common space, of any length."""
-        return self.head(self.norm(self.tokens(image)[:, 0]))
+        return self.head(self.norm(self.forward_features(image)[:, 0]))
 
-    def tokens(self, image: Tensor) -> Tensor:
+    def forward_features(self, image: Tensor) -> Tensor:
         """What the blocks make of an image: the class token and the patches, (batch, 1 + patches, vision_dim)."""
+        size = self.config.patch_size
+        check_image(self, image, size)
+        if image.shape[-2] % size or image.shape[-1] % size:
+            height, width = image.shape[-2:]
+            raise ValueError(f"an image of {height} x {width} pixels is not made of {size} x {size} patches; resize it")
         tokens = self.norm_pre(self.embed(image))
         for block in self.blocks:
             tokens = block(tokens)
         return tokens
+
+    def to_maps(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """The patches among `tokens` as maps (batch, vision_dim, rows, columns) of the image that they came from."""
+        return tokens[:, 1:].mT.unflatten(-1, tuple(side // self.config.patch_size for side in image.shape[-2:]))
 
     def init_weights(self) -> None:
         """PyTorch's own draws in the layers, and deviations of 1 / sqrt(dim) elsewhere, as in the released code."""
@@ -160,7 +172,7 @@ class TextTransformer(nn.Module):
         super().__init__()
         dim = _sizes(config, tower)[0]
         depth = config.text_depth if tower == "text" else config.vision_depth
-        self.end_token = config.end_token
+        self.max_seq_len, self.end_token = config.max_seq_len, config.end_token
         self.embed = TextEmbed(config.vocab_size, config.max_seq_len, dim)
         self.blocks = nn.ModuleList(Block(config, tower, rate, causal=True) for rate in rates(config.drop_path, depth))
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
@@ -168,6 +180,9 @@ class TextTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, seq) -> (batch, dim) in the common space, of any length."""
+        check_tokens(tokens)
+        if tokens.shape[1] > self.max_seq_len:
+            raise ValueError(f"{tokens.shape[1]} tokens are more than max_seq_len {self.max_seq_len}; cut the text")
         x = self.embed(tokens)
         for block in self.blocks:
             x = block(x)
