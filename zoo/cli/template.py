@@ -11,7 +11,9 @@ from typing import Any
 from zoo.cli.output import note
 from zoo.config import to_yaml
 
-FROM_DATA = ("num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len")
+FROM_DATA = (
+    "num_classes", "in_features", "out_features", "in_channels", "image_size", "vocab_size", "max_seq_len", "end_token",
+)  # fmt: skip
 WIDTH = 100
 
 
