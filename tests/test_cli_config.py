@@ -34,6 +34,7 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
         ("rnn", "brackets", "classification"),
         ("mamba", "copying", "causal_lm"),
         ("bert", "docstrings", "sentence_embedding"),
+        ("clip", "docstrings", "contrastive"),
         ("mlp", "diabetes", "regression"),
         ("t5", "text", "span_corruption"),
         ("t5", "sorting", "seq2seq"),

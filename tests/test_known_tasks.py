@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.tokenizer import learn_tokenizer, tokenizer_files
 from zoo.training.data import DATA_SETS, Spec
 from zoo.training.data.bouncing_ball import BouncingBall
 from zoo.training.data.brackets import Brackets, balanced
@@ -106,7 +107,8 @@ def test_the_ball_flies_straight_and_stays_between_the_walls():
 
 
 def test_docstrings_and_functions_belong_together_and_parts_to_other_files():
-    splits = load("docstrings", seq_len=64)
+    splits = load("docstrings", seq_len=64, ends=False)
+    assert splits.spec.end_token is None
     assert len(splits.train) > 3000
     assert len(splits.test) >= 500
     for part in (splits.val, splits.test):
@@ -119,6 +121,40 @@ def test_docstrings_and_functions_belong_together_and_parts_to_other_files():
     written = bytes(batch["tokens"][1][batch["mask"][1]].tolist())
     assert docstring.encode().startswith(written)
     assert function.startswith("def f(")
+
+
+def test_docstrings_and_functions_end_if_that_is_asked_for_and_models_are_told_how():
+    splits = load("docstrings", seq_len=64)
+    assert splits.spec.end_token == 0
+    batch = splits.test.fetch(range(50), None)
+    for tokens, mask in ((batch["tokens"], batch["mask"]), (batch["pair_tokens"], batch["pair_mask"])):
+        last = mask.sum(1) - 1
+        assert 50 > (last == 63).sum() > 0
+        assert torch.equal((tokens == 0).int().argmax(1), last)
+
+
+def test_a_vocabulary_of_docstrings_is_learnt_from_the_training_part_and_goes_with_the_model():
+    splits = load("docstrings", seq_len=32, vocab_size=600)
+    assert splits.spec.vocab_size == splits.train.tokenizer.vocab_size == 600
+    assert splits.spec.tokenizer == tokenizer_files(splits.test.tokenizer)
+    learnt = learn_tokenizer([text for pair in splits.train.texts for text in pair], 600)
+    assert learnt.files == splits.spec.tokenizer
+    batch = splits.val.fetch(range(20), None)
+    assert batch["tokens"].shape == (20, 32)
+    assert (batch["tokens"] == splits.spec.end_token).sum(1).tolist() == [1] * 20
+    with pytest.raises(ValueError, match="vocab_size 600 is of a vocabulary that ends each text"):
+        Docstrings(vocab_size=600, ends=False)
+
+
+def test_so_many_pairs_are_held_out_as_are_asked_for_whatever_the_library_has_besides():
+    every, some = load("docstrings"), load("docstrings", test_pairs=300)
+    assert len(some.train) == len(every.train)
+    for name in ("val", "test"):
+        chosen, among = getattr(some, name).texts, getattr(every, name).texts
+        assert len(chosen) == len(set(chosen) & set(among)) == 300
+        assert list(chosen) != list(among[:300])
+    with pytest.raises(ValueError, match="test_pairs 9000 is more than the"):
+        load("docstrings", test_pairs=9000)
 
 
 def test_a_function_is_found_without_its_docstring_its_name_and_its_decorators():

@@ -17,7 +17,7 @@ from zoo import tokenizer as public
 from zoo.config import ConfigError
 from zoo.pipelines import complete
 from zoo.storage import DamagedFile
-from zoo.tokenizer import ByteTokenizer, FileTokenizer, batch, decode_stream
+from zoo.tokenizer import ByteTokenizer, FileTokenizer, batch, decode_stream, learn_tokenizer
 from zoo.training.run import RunConfig
 from zoo.weights import remember
 
@@ -160,6 +160,34 @@ def framed():
     )
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
     return FileTokenizer(made.to_str().encode(), b'{"pad_token": {"content": "[PAD]"}}'), theirs
+
+
+def test_a_vocabulary_is_learnt_that_gives_texts_back_in_small_letters_and_ends_them():
+    texts = ["Return the file_name of a File.", "the file's name, or an Äpfel", "no file"] * 3
+    learnt = learn_tokenizer(texts, 290)
+    assert learnt.vocab_size == 290
+    tokens, _ = learnt.encode("File_name  of\nthe Äpfel \u4e2d")
+    assert learnt.decode(tokens) == "file _ name of the äpfel \u4e2d"
+    assert tokens[-1] == learnt.stop_tokens[0] == 1
+    assert learnt.encode("file")[0] == [*tokens[:1], 1], "a word is the same wherever it stands"
+    assert learnt.encode("name")[0][:-1] == tokens[2 : 2 + len(learnt.encode("name")[0]) - 1]
+    assert learnt.encode("")[0] == [1]
+    assert learnt.pad_token == 0
+    assert len(learnt.encode("the file of the file of", max_seq_len=4)[0]) == 4
+    assert batch(learnt, ["the", "the file"], end=True)["tokens"][:, -1].tolist() == [0, 1]
+
+
+def test_the_same_texts_give_the_same_vocabulary():
+    texts = ["Return the file_name of a File.", "the file's name", "an Äpfel, or no file at all"] * 2
+    first, *others = (learn_tokenizer(texts, 285).files for _ in range(6))
+    assert all(other == first for other in others)
+
+
+def test_a_vocabulary_that_cannot_be_learnt_is_refused():
+    with pytest.raises(ValueError, match="vocab_size 257 has no room for the bytes and two special tokens; give 258"):
+        learn_tokenizer(["a"], 257)
+    with pytest.raises(ValueError, match=r"vocab_size 400 is more than the 26. tokens that the texts give"):
+        learn_tokenizer(["file name"], 400)
 
 
 def test_pairs_have_segments_as_transformers_gives_them(framed):

@@ -219,43 +219,55 @@ def _from_files(files: Mapping[str, bytes]) -> FileTokenizer:
 
 
 def learn_tokenizer(texts: Sequence[str], vocab_size: int) -> FileTokenizer:
-    """A vocabulary of its own for a corpus: bytes, and what they are most often merged into.
+    """A vocabulary of its own for a corpus: bytes, and what they are most often merged into within words.
 
-    Every text that it reads gets a token behind that ends it. The same texts give the same vocabulary.
+    As in CLIP's own, letters are read as small ones, white space only separates, so that a word is the same wherever it
+    stands, and behind every text comes a token that ends it. The same texts give the same vocabulary.
 
-    Source: Sennrich et al., 2016, "Neural machine translation of rare words with subword units", on bytes as in GPT-2.
+    Source: Sennrich et al., 2016, "Neural machine translation of rare words with subword units", section 3.2, on bytes.
 
     Args:
         texts: what to learn from; for a test that means something, the training part alone.
-        vocab_size: tokens in all: the two special ones, the 256 bytes, and the merges.
+        vocab_size: tokens in all: two special ones, the bytes, and the merges.
 
     Raises:
         ValueError: there is no room for the bytes, or the texts give fewer tokens.
     """
     from tokenizers import Tokenizer as Library
-    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import models, pre_tokenizers, processors, trainers
 
-    least, (end, pad) = BYTES + 2, (ENDS[0], PADS[0])
+    least, end, pad = BYTES + 2, ENDS[0], PADS[0]
     if vocab_size < least:
         raise ValueError(
-            f"vocab_size {vocab_size} has no room for {BYTES} bytes and two special tokens: {least} at least"
+            f"vocab_size {vocab_size} has no room for the bytes and two special tokens; give {least} or more"
         )
-    library = Library(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-    library.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    library: Any = Library(models.BPE())
+    _read_words(library)
+    trainer: Any = trainers.BpeTrainer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[pad, end], initial_alphabet=alphabet, show_progress=False
-    )  # pyright: ignore[reportCallIssue]
-    library.train_from_iterator(texts, trainer)
-    found = library.get_vocab_size()
-    if found < vocab_size:
+    settings = {"special_tokens": [pad, end], "initial_alphabet": alphabet, "show_progress": False}
+    library.train_from_iterator(texts, trainer(vocab_size=vocab_size, **settings))
+    if (found := library.get_vocab_size()) < vocab_size:
         raise ValueError(f"vocab_size {vocab_size} is more than the {found} tokens that the texts give; ask for fewer")
-    library.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+    library.post_processor = processors.TemplateProcessing(
         single=f"$A {end}", pair=f"$A {end} $B:1 {end}:1", special_tokens=[(end, library.token_to_id(end))]
     )
-    config = json.dumps({"eos_token": end, "pad_token": pad}).encode()
-    return FileTokenizer(library.to_str().encode(), config)
+    return FileTokenizer(library.to_str().encode(), json.dumps({"eos_token": end, "pad_token": pad}).encode())
+
+
+def _read_words(library: Any) -> None:
+    """Let a tokenizer of the library read words, digits and runs of other signs, each as if a space stood before it."""
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+
+    words = Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+    library.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
+    )
+    library.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(Regex("^ "), "")])
 
 
 def tokenizer_files(reader: Tokenizer | None) -> Mapping[str, bytes]:

@@ -30,13 +30,14 @@ def recalls(first: Tensor, second: Tensor, at: tuple[int, ...] = (1, 5, 10)) -> 
         `recall@k` and `median_rank`, which ask with the first for the second, `back_recall@k` and `back_median_rank`.
     """
     own = (first * second).sum(1)
-    nearer, alike = torch.zeros(2, len(own)), torch.zeros(2, len(own))
+    not_nearer, further = torch.zeros(2, len(own)), torch.zeros(2, len(own))  # NaN is neither
     for rows in _blocks(len(own)):
         cosines = first[rows] @ second.T
         for side, partner, axis in ((0, own[rows, None], 1), (1, own[None], 0)):
             found = slice(None) if side else rows
-            nearer[side, found] += (~(cosines <= partner + ALIKE)).sum(axis)  # so NaN is nearer
-            alike[side, found] += ((cosines - partner).abs() <= ALIKE).sum(axis)
+            not_nearer[side, found] += (cosines <= partner + ALIKE).sum(axis)
+            further[side, found] += (cosines < partner - ALIKE).sum(axis)
+    nearer, alike = len(own) - not_nearer, not_nearer - further
     metrics: dict[str, float] = {}
     for side, word in enumerate(("", "back_")):
         hits = [((k - nearer[side]) / alike[side]).clamp(0, 1).where(alike[side] > 0, 0) for k in at]

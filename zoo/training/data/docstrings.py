@@ -1,11 +1,12 @@
 """Pairs of a docstring and its function, from Python's own standard library, which everybody has.
 
 The function comes without its docstring and without its name, which would give the answer away. Both are cut off at a
-length, and end with a token that says so. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10,
+length. A pair belongs to `test` if the file that it stands in hashes to 0 modulo 10,
 to `val` if to 1; a docstring that stands in several files counts once, and where it is held out.
 """
 
 import ast
+import functools
 import hashlib
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -30,10 +31,13 @@ class Docstrings:
 
     seq_len: int = 128
     """Tokens of a docstring, and of a function, at the most, that which ends it included."""
+    ends: bool = True
+    """Whether the last token of each text says that it ends, for models that read a text there, as CLIP does; those
+    that average over tokens do without."""
     min_length: int = 20
     """Shorter docstrings, in letters, say too little."""
     vocab_size: int | None = None
-    """Tokens of a vocabulary that is learnt from the training part; None reads bytes."""
+    """Tokens of a vocabulary that is learnt from the training part, and ends each text; None reads bytes."""
     test_pairs: int | None = None
     """Of `val` and of `test` only so many pairs, those whose docstrings hash lowest: so that what is found among them
     can be compared, whichever Python's library it is. None takes all."""
@@ -44,6 +48,10 @@ class Docstrings:
         for name in ("vocab_size", "test_pairs"):
             if getattr(self, name) is not None:
                 check_positive(self, name)
+        if self.vocab_size is not None and not self.ends:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} is of a vocabulary that ends each text; leave ends as it is"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,7 @@ class Pairs:
     """Docstring and function."""
     tokenizer: Tokenizer
     seq_len: int
+    ends: bool
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -64,7 +73,9 @@ class Pairs:
         Nothing is drawn: a pair is always the same.
         """
         sides = list(zip(*(self.texts[index] for index in indices), strict=True))
-        first, second = (batch(self.tokenizer, s, max_seq_len=self.seq_len, fill=True, end=True) for s in sides)
+        first, second = (
+            batch(self.tokenizer, side, max_seq_len=self.seq_len, fill=True, end=self.ends) for side in sides
+        )
         return {**first, "pair_tokens": second["tokens"], "pair_mask": second["mask"]}
 
 
@@ -75,30 +86,40 @@ def load(options: Docstrings) -> Splits:
         ValueError: a part has no pair, as where the library has been installed without sources, or fewer than asked
             for; or the vocabulary cannot be as large as asked for.
     """
+    parts = _parts(options.min_length)
+    reader = _reader(parts["train"], options.vocab_size)
+    texts = {name: list(part.items()) for name, part in parts.items()}
+    if options.test_pairs is not None:
+        texts |= {name: _lowest(name, texts[name], options.test_pairs) for name in ("val", "test")}
+    made = {
+        name: Pairs(texts=part, tokenizer=reader, seq_len=options.seq_len, ends=options.ends)
+        for name, part in texts.items()
+    }
+    spec = Spec(
+        keys=("tokens", "mask", "pair_tokens", "pair_mask"),
+        vocab_size=reader.vocab_size,
+        max_seq_len=options.seq_len,
+        end_token=reader.stop_tokens[0] if options.ends else None,
+        tokenizer=tokenizer_files(reader),
+    )
+    return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
+
+
+@functools.lru_cache(maxsize=1)  # it takes seconds, and the library stays what it is
+def _parts(min_length: int) -> Mapping[str, Mapping[str, str]]:
+    """From docstrings to functions, for each part."""
     root = Path(sysconfig.get_path("stdlib"))
     parts: dict[str, dict[str, str]] = {"test": {}, "val": {}, "train": {}}
     for name in list_files(root, (".py",), leave_out=STDLIB_LEAVES_OUT):
         side = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
         part = parts[{0: "test", 1: "val"}.get(side, "train")]
-        part |= pairs_of((root / name).read_bytes(), options.min_length) | part
+        part |= pairs_of((root / name).read_bytes(), min_length) | part
     parts["val"] = {text: code for text, code in parts["val"].items() if text not in parts["test"]}
     held_out = parts["test"].keys() | parts["val"].keys()
     parts["train"] = {text: code for text, code in parts["train"].items() if text not in held_out}
     if not all(parts.values()):
         raise ValueError(f"{root}: too few functions with docstrings; install Python's library with its sources")
-    reader = _reader(parts["train"], options.vocab_size)
-    texts = {name: list(part.items()) for name, part in parts.items()}
-    if options.test_pairs is not None:
-        texts |= {name: _lowest(name, texts[name], options.test_pairs) for name in ("val", "test")}
-    made = {name: Pairs(texts=part, tokenizer=reader, seq_len=options.seq_len) for name, part in texts.items()}
-    spec = Spec(
-        keys=("tokens", "mask", "pair_tokens", "pair_mask"),
-        vocab_size=reader.vocab_size,
-        max_seq_len=options.seq_len,
-        end_token=reader.stop_tokens[0],
-        tokenizer=tokenizer_files(reader),
-    )
-    return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
+    return parts
 
 
 def _reader(training: Mapping[str, str], vocab_size: int | None) -> Tokenizer:

@@ -77,7 +77,7 @@ class Objective(Protocol):
     name: ClassVar[str]
     config: ClassVar[type] = NoOptions
     """The dataclass of its options: `objective.<field>` in a run's config."""
-    headline: ClassVar[str] = "loss"
+    headline: str = "loss"
     """The metric that says how good the model is; its name decides what `best` means."""
     larger_is_better: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("target",)
