@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +13,11 @@ from towers import PROMPTS, Towers, captioned, contrast, pictured
 from toys import Classify, Net, difference, trainer
 
 from zoo.config import ConfigError
+from zoo.training import everyone
 from zoo.training.data import Spec
 from zoo.training.data.loader import Microbatch
 from zoo.training.distributed import World
-from zoo.training.objectives import Context, suited
+from zoo.training.objectives import Context, contrastive, suited
 from zoo.training.objectives.contrastive import Contrastive, ContrastiveConfig
 from zoo.training.random import Rows
 from zoo.training.retrieval import recalls
@@ -70,6 +73,22 @@ def test_every_part_s_gradient_adds_up_to_that_of_the_whole_batch(loss, parts):
     torch.testing.assert_close(found_loss, expected_loss)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "bug"),
+    [
+        (contrastive, "_shared", lambda value, share: value),
+        (everyone, "_known", lambda ctx, whole, start: replace(ctx, everyone=lambda features: (whole, 0))),
+        (everyone, "_known", lambda ctx, whole, start: ctx),
+    ],
+    ids=["a_scale_that_every_part_counts", "a_part_at_another_s_place", "a_part_that_knows_itself_alone"],
+)
+def test_a_bug_would_be_noticed(monkeypatch, place, name, bug):
+    test_every_part_s_gradient_adds_up_to_that_of_the_whole_batch("softmax", 3)
+    monkeypatch.setattr(place, name, bug)
+    with pytest.raises(AssertionError):
+        test_every_part_s_gradient_adds_up_to_that_of_the_whole_batch("softmax", 3)
 
 
 def peer_loss(loss, image, text, scale, bias):
@@ -253,6 +272,14 @@ def test_what_does_not_fit_is_refused_with_the_remedy():
     del headless.logit_scale
     with pytest.raises(ConfigError, match="learns a logit_scale, which Towers lacks"):
         contrast(headless).fit()
+    for vision, data, match in (
+        ("vit", pictured(texts=True), r"vision 'vit', but the data are pairs of texts; set model\.vision=text"),
+        ("text", pictured(), r"vision 'text', but the data are images; set model\.vision=vit"),
+    ):
+        towers = Towers()
+        towers.config = SimpleNamespace(vision=vision)
+        with pytest.raises(ConfigError, match=match):
+            Contrastive(ContrastiveConfig(), data.spec).build(towers)
     with pytest.raises(ValueError, match="is for loss softmax"):
         ContrastiveConfig(loss="sigmoid", label_smoothing=0.1)
     with pytest.raises(ValueError, match=r"label_smoothing 1\.0 is not in \[0, 1\)"):

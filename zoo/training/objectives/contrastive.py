@@ -100,6 +100,13 @@ class Contrastive(Objective):
                 f"objective.loss sigmoid needs a logit_bias, which this {who} lacks; make the model with one, or take "
                 "objective.loss=softmax"
             )
+        vision = getattr(getattr(model, "config", None), "vision", None)
+        if vision is not None and (vision == "text") == ("image" in self.spec.keys):
+            found, remedy = ("images", "vit") if vision == "text" else ("pairs of texts", "text")
+            raise ConfigError(
+                f"the first tower of this {who} is of vision {vision!r}, but the data are {found}; set "
+                f"model.vision={remedy}"
+            )
         return {}
 
     def embed(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> dict[str, Tensor]:
@@ -115,11 +122,11 @@ class Contrastive(Objective):
         bias, which every microbatch could compute whole, it takes the share of its rows.
         """
         own = self.embed(phase, nets, batch, ctx)
-        everyone, start = ctx.everyone(own)
-        rows, total = len(own["image"]), len(everyone["image"])
+        whole, start = ctx.everyone(own)
+        rows, total = len(own["image"]), len(whole["image"])
         with torch.autocast(own["image"].device.type, enabled=False):
             image, text = (
-                torch.cat([whole[:start], own[side], whole[start + rows :]]) for side, whole in everyone.items()
+                torch.cat([whole[side][:start], own[side], whole[side][start + rows :]]) for side in ("image", "text")
             )
             losses = self._losses(image, text, _temperature(nets["model"], rows / total))
             told = losses[start : start + rows].sum().detach()
