@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo.tokenizer import learn_tokenizer, tokenizer_files
 from zoo.training.data import DATA_SETS, Spec
 from zoo.training.data.bouncing_ball import BouncingBall
@@ -13,7 +14,11 @@ from zoo.training.data.copying import BLANK, FIRST, IGNORE, SIGN, Copying
 from zoo.training.data.docstrings import Docstrings, pairs_of
 from zoo.training.objectives.forecasting import Forecasting, ForecastingConfig
 from zoo.training.objectives.sentence_embedding import SentenceEmbedding, SentenceEmbeddingConfig
+from zoo.weights import remember
 
+SMALL = {"vision": "text", "shared_towers": True, "dim": 8}
+SMALL |= {f"{tower}_{size}": 1 for tower in ("vision", "text") for size in ("depth", "num_heads")}
+SMALL |= {f"{tower}_{size}": 8 for tower in ("vision", "text") for size in ("dim", "mlp_dim")}
 DRAWN = {"copying": Copying, "brackets": Brackets, "bouncing_ball": BouncingBall}
 
 
@@ -144,6 +149,23 @@ def test_a_vocabulary_of_docstrings_is_learnt_from_the_training_part_and_goes_wi
     assert (batch["tokens"] == splits.spec.end_token).sum(1).tolist() == [1] * 20
     with pytest.raises(ValueError, match="vocab_size 600 is of a vocabulary that ends each text"):
         Docstrings(vocab_size=600, ends=False)
+
+
+def test_a_model_that_is_trained_further_goes_on_reading_by_its_own_vocabulary(tmp_path):
+    other = learn_tokenizer(["Return the name of the file."] * 2, 270)
+    for name, content in other.files.items():
+        (tmp_path / name).write_bytes(content)
+    splits = load("docstrings", seq_len=16, vocab_size=600, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert splits.spec.vocab_size == 270
+    assert splits.spec.tokenizer == other.files
+    model = zoo.create("clip", **SMALL, vocab_size=270, end_token=1, max_seq_len=16)
+    remember(model, tokenizer="tokenizer.json", files=other.files)
+    zoo.save(model, tmp_path / "model")
+    data = {"name": "docstrings", "seq_len": 16, "vocab_size": 600}
+    config = zoo.RunConfig.of(
+        {"model": f"local-dir:{tmp_path / 'model'}", "data": data, "trainer": {"steps": 1, "device": "cpu"}}
+    )
+    assert zoo.Trainer(config, quiet=True).splits.spec.tokenizer == other.files
 
 
 def test_so_many_pairs_are_held_out_as_are_asked_for_whatever_the_library_has_besides():

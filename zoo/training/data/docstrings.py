@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, learn_tokenizer, tokenizer_files
+from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, learn_tokenizer, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_positive
 from zoo.training.data.text import STDLIB_LEAVES_OUT, list_files
@@ -38,6 +38,9 @@ class Docstrings:
     """Shorter docstrings, in letters, say too little."""
     vocab_size: int | None = None
     """Tokens of a vocabulary that is learnt from the training part, and ends each text; None reads bytes."""
+    tokenizer: str | None = None
+    """The path of a tokenizer.json, or a model whose tokenizer it shall be, to be used instead; by default that of the
+    weights to start from, where they came with one."""
     test_pairs: int | None = None
     """Of `val` and of `test` only so many pairs, those whose docstrings hash lowest: so that what is found among them
     can be compared, whichever Python's library it is. None takes all."""
@@ -87,7 +90,7 @@ def load(options: Docstrings) -> Splits:
             for; or the vocabulary cannot be as large as asked for.
     """
     parts = _parts(options.min_length)
-    reader = _reader(parts["train"], options.vocab_size)
+    reader = _reader(parts["train"], options)
     texts = {name: list(part.items()) for name, part in parts.items()}
     if options.test_pairs is not None:
         texts |= {name: _lowest(name, texts[name], options.test_pairs) for name in ("val", "test")}
@@ -99,7 +102,7 @@ def load(options: Docstrings) -> Splits:
         keys=("tokens", "mask", "pair_tokens", "pair_mask"),
         vocab_size=reader.vocab_size,
         max_seq_len=options.seq_len,
-        end_token=reader.stop_tokens[0] if options.ends else None,
+        end_token=next(iter(reader.stop_tokens), None) if options.ends else None,
         tokenizer=tokenizer_files(reader),
     )
     return Splits(spec=spec, train=made["train"], val=made["val"], test=made["test"])
@@ -122,10 +125,12 @@ def _parts(min_length: int) -> Mapping[str, Mapping[str, str]]:
     return parts
 
 
-def _reader(training: Mapping[str, str], vocab_size: int | None) -> Tokenizer:
-    if vocab_size is None:
+def _reader(training: Mapping[str, str], options: Docstrings) -> Tokenizer:
+    if options.tokenizer is not None:
+        return named_tokenizer(options.tokenizer)
+    if options.vocab_size is None:
         return ByteTokenizer()
-    return learn_tokenizer([text for pair in training.items() for text in pair], vocab_size)
+    return learn_tokenizer([text for pair in training.items() for text in pair], options.vocab_size)
 
 
 def _lowest(name: str, pairs: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
