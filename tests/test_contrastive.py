@@ -1,12 +1,12 @@
 """Contrast: the whole global batch is the rivals, however it is cut, and the whole split is what is searched."""
 
 import math
-import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from peer_libraries import imported
 from test_resume import Crash, crash_at, final
 from torch.nn import functional as F
 from towers import PROMPTS, Towers, captioned, contrast, pictured
@@ -92,10 +92,8 @@ def test_a_bug_would_be_noticed(monkeypatch, place, name, bug):
 
 
 def peer_loss(loss, image, text, scale, bias):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from open_clip.loss import ClipLoss, SigLipLoss
-    return (SigLipLoss() if loss == "sigmoid" else ClipLoss())(image, text, scale, bias)
+    losses = imported("open_clip.loss")
+    return (losses.SigLipLoss() if loss == "sigmoid" else losses.ClipLoss())(image, text, scale, bias)
 
 
 @pytest.mark.peers

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from comparison import perturbed
+from peer_libraries import imported
 from PIL import Image
 from test_clip import VIT, of_open_clip
 from toy_tokenizer import learnt
@@ -107,7 +108,7 @@ def test_a_model_in_half_precision_answers_nearly_alike(model):
 @pytest.mark.peers
 @torch.no_grad()
 def test_classes_lie_where_open_clip_puts_them(tmp_path):
-    from peer_libraries import open_clip
+    open_clip = imported("open_clip")
 
     reader = learnt()
     reader.add_special_tokens(["<|endoftext|>"])  # the last, for open_clip takes the largest token for the end
