@@ -144,7 +144,8 @@ def test_drawn_graphs_depend_on_their_own_generator_alone():
         ({"degrees": [3]}, "two or more different"),
         ({"degrees": [3, 3]}, "two or more different"),
         ({"min_nodes": 13}, "must be even"),
-        ({"min_nodes": 8}, "hard to draw"),
+        ({"min_nodes": 4}, "min_nodes 4 is too few for 5 neighbours, .* set min_nodes=6 or more"),
+        ({"degrees": [2, 30]}, "set min_nodes=32 or more"),
     ],
     ids=str,
 )
