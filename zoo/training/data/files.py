@@ -11,8 +11,9 @@ import numpy as np
 
 from zoo.storage import DamagedFile
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-UNREADABLE = (ValueError, TypeError, OverflowError, MemoryError, RuntimeError)  # these also: encrypted, unknown method
+DAMAGE = zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError
+UNREADABLE = ValueError, TypeError, OverflowError, MemoryError, RuntimeError
+"""Of headers that are none, and of files that are encrypted or compressed in an unknown way."""
 
 
 def read_npz(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -22,20 +23,17 @@ def read_npz(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
         OSError: the file cannot be read; `DamagedFile`: its bytes are not what was written.
         ValueError: it is no NPZ file, or holds something else than arrays of numbers and text.
     """
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ValueError("it is one array without a name; numpy.savez gives names")
-        with loaded as file:
-            return {name: file[name] for name in file.files if name in names}
-    except DAMAGE as error:
-        raise DamagedFile(f"{path}: a damaged NPZ file ({error}); use another copy") from None
-    except OSError as error:
-        if error.errno is not None:  # of a file that cannot be opened; bz2 has no error of its own
-            raise
-        raise DamagedFile(f"{path}: a damaged NPZ file ({error}); use another copy") from None
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: not an NPZ file of numbers: {' '.join(str(error).split())[:200]}") from None
+    with open(path, "rb") as file:
+        try:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ValueError("it is one array without a name; numpy.savez gives names")
+            with loaded as arrays:
+                return {name: arrays[name] for name in arrays.files if name in names}
+        except DAMAGE as error:
+            raise DamagedFile(f"{path}: a damaged NPZ file ({error}); use another copy") from None
+        except UNREADABLE as error:
+            raise ValueError(f"{path}: not an NPZ file of numbers: {' '.join(str(error).split())[:200]}") from None
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
