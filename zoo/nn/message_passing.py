@@ -102,7 +102,7 @@ def read_out(nodes: Tensor, graph: Tensor | None, num_graphs: int | None, how: R
 
 def _number(graph: Tensor) -> int:
     """How many graphs there are up to the last one that has a node; in an exported program this stays open."""
-    last: Any = graph.max().item() if graph.shape[0] else -1
+    last: Any = torch.cat([graph, graph.new_full((1,), -1)]).max().item()  # the -1 is for no nodes at all
     return last + 1
 
 
