@@ -51,7 +51,7 @@ def is_graph(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return "edges.npy" in file.namelist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, zipfile.BadZipFile, RuntimeError):
         return False
 
 

@@ -17,6 +17,7 @@ from zoo.training.data.arrays import MOST_CELLS
 
 KINDS = "biuf"
 """Of numpy's types: booleans, whole numbers and fractions."""
+OPCODES = {kind.code: kind for kind in pickletools.opcodes}
 
 
 def read_numbers(path: Path) -> Any:
@@ -44,7 +45,7 @@ def _check_places(raw: bytes) -> None:
     """Refuse to remember something at a place beyond the length of the file, for all before it would be laid out."""
     file = io.BytesIO(raw)
     while code := file.read(1):
-        kind = pickletools.code2op[code.decode("latin1")]
+        kind = OPCODES[code.decode("latin1")]
         if kind.name == "STOP":
             return
         if kind.name == "STRING":  # whose reader wants ASCII, as Python 2 did not
