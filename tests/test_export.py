@@ -86,9 +86,9 @@ def test_a_file_answers_for_graphs_of_any_size_and_number(format, readout, tmp_p
     record = next(record for record in architectures() if record.name == "gcn")
     model = perturbed(record, dataclasses.replace(record.tiny, readout=readout))
     path = export(model, tmp_path / f"model{SUFFIXES[format]}", format)
-    for sizes, num_edges in (((3, 9, 1, 4), 31), ((1, 1), 0), ((7,), 1)):
-        graph = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-        nodes, edges = torch.randn(len(graph), 5), torch.randint(len(graph), (2, num_edges))
+    for sizes, num_edges in (((3, 9, 1, 4), 31), ((1, 1), 0), ((7,), 1), ((), 0)):
+        graph = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.int64))
+        nodes, edges = torch.randn(len(graph), 5), torch.randint(max(1, len(graph)), (2, num_edges))
         inputs = {"nodes": nodes, "edges": edges, "graph": graph}
         with torch.no_grad():
             torch.testing.assert_close(answers(path, format, inputs)[0], model(**inputs), rtol=1e-4, atol=1e-5)

@@ -98,6 +98,7 @@ def test_a_block_model_s_two_seeds_draw_the_graph_and_the_labels_apart():
         ({"labelled": 0.001}, "must be one or more"),
         ({"labelled": 1.0}, "not all of them"),
         ({"community_size": 0}, "below 1"),
+        ({"community_size": 12_000}, "of 48000 nodes take 9,216,000,000 bytes; set data.features=random"),
     ],
     ids=str,
 )
@@ -106,14 +107,37 @@ def test_block_models_that_cannot_be_are_refused(options, message):
         read("block_model", **options)
 
 
-@pytest.mark.parametrize(("count", "degree"), [(4, 1), (12, 2), (12, 5), (24, 5), (30, 3)])
+@pytest.mark.parametrize(("count", "degree"), [(4, 1), (12, 2), (12, 5), (24, 5), (30, 3), (4, 3), (60, 30)])
 def test_every_node_of_a_regular_graph_has_the_same_number_of_neighbours(count, degree):
-    for seed in range(20):
+    for seed in range(5):
         edges = regular(np.random.default_rng(seed), count, degree)
         assert len(edge_set(edges)) == edges.shape[1] == count * degree
         assert (np.bincount(edges[0], minlength=count) == degree).all()
         assert edge_set(edges) == edge_set(edges[::-1])
         assert (edges[0] != edges[1]).all()
+
+
+def test_every_regular_graph_is_equally_probable():
+    draws = [regular(np.random.default_rng(seed), 6, 2) for seed in range(2000)]
+    found = {}
+    for edges in draws:
+        found[tuple(map(tuple, edges))] = found.get(tuple(map(tuple, edges)), 0) + 1
+    assert len(found) == 70  # 60 rings and 10 pairs of triangles
+    expected = 2000 / 70
+    assert sum((count - expected) ** 2 / expected for count in found.values()) < 69 + 5 * (2 * 69) ** 0.5
+    triangles = sum(count for edges, count in found.items() if _is_two_triangles(edges))
+    assert abs(triangles - 2000 / 7) < 5 * (2000 * 6 / 49) ** 0.5
+
+
+def _is_two_triangles(edges):
+    graph = networkx.Graph(list(zip(*edges, strict=True)))
+    return networkx.number_connected_components(graph) == 2
+
+
+def test_degrees_may_be_large():
+    data = read("degree_classes", degrees=[2, 30], min_nodes=60, max_nodes=60, samples=8, held_out=8)
+    batch = whole(data.test)
+    assert set(torch.bincount(batch["edges"][1]).tolist()) == {2, 30}
 
 
 def test_degree_classes_are_the_degrees_and_nothing_else_tells():
@@ -144,7 +168,8 @@ def test_drawn_graphs_depend_on_their_own_generator_alone():
         ({"degrees": [3]}, "two or more different"),
         ({"degrees": [3, 3]}, "two or more different"),
         ({"min_nodes": 13}, "must be even"),
-        ({"min_nodes": 8}, "hard to draw"),
+        ({"min_nodes": 4}, "min_nodes 4 is too few for 5 neighbours, .* set min_nodes=6 or more"),
+        ({"degrees": [2, 30]}, "set min_nodes=32 or more"),
     ],
     ids=str,
 )

@@ -74,6 +74,10 @@ def test_features_are_divided_by_their_sum(tmp_path):
     assert sums[0] == 0
 
 
+def with_row(rows, row, value):
+    return np.where(np.arange(len(rows))[:, None] == row, value, rows)
+
+
 def changed(**changes):
     return {**planetoid_parts(), **changes}
 
@@ -86,13 +90,25 @@ def changed(**changes):
         ({"test.index": "\n".join(["41"] * TESTED)}, "test.index: the test nodes must be different"),
         ({"test.index": "\n".join(map(str, range(TESTED)))}, "from 40, after the others"),
         ({"test.index": "\n".join(map(str, range(10**9, 10**9 + TESTED)))}, "to 50, the last in ind.cora.graph"),
-        ({"test.index": "forty"}, "test.index: whole numbers are expected"),
+        ({"test.index": "forty"}, "test.index, line 1: whole numbers are expected"),
         ({"graph": {0: [99]}}, "graph: '99' is no node; they are numbered from 0 to 0"),
         ({"graph": {0: ["a"]}}, "graph: 'a' is no node"),
         ({"graph": [1]}, "graph: a dict is expected"),
         ({"x": 1, "y": [1]}, "y: a matrix is expected"),
+        ({"graph": {0: [10**5000]}}, "graph: '0x[0-9a-f]+' is no node"),
+        ({"graph": {0: [[0]]}}, "graph: 'a list' is no node"),
+        ({"test.index": ""}, "test.index: the file is empty"),
+        ({"test.index": "41\n\nx"}, "test.index, line 3: whole numbers"),
+        ({"ally": with_row(planetoid_parts()["ally"], 20, 0)}, "ally, row 20: node 20 needs one class"),
+        ({"ally": with_row(planetoid_parts()["ally"], 39, 1)}, "ally, row 39: node 39 needs one class"),
+        ({"ally": with_row(planetoid_parts()["ally"], 39, 0.5)}, "ally, row 39: node 39 needs one class"),
+        ({"ty": with_row(planetoid_parts()["ty"], 0, 0)}, r"ty, row 0: node \d+ needs one class"),
+        ({"y": np.roll(planetoid_parts()["y"], 1, axis=0)}, "ind.cora.y: node 0 has another class than in ind.cora.al"),
+        ({"tx": sparse.csr_matrix(np.full((TESTED, WORDS), 1e39))}, "ind.cora.tx has values .* in float32"),
+        ({"allx": np.full((KNOWN, WORDS), 1e39)}, "ind.cora.allx has values .* in float32"),
+        ({"allx": np.full((KNOWN, WORDS), -1.0)}, "data.normalize=false"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_planetoid_s_files_that_do_not_fit_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -143,18 +159,41 @@ def test_linqs_papers_have_their_own_words_subjects_and_citations(tmp_path):
     assert found == {pair for a, b in cited if a != b for pair in ((a, b), (b, a))}
 
 
+def test_files_with_a_mark_of_their_byte_order_are_read(tmp_path):
+    options = write_linqs(tmp_path)
+    before = whole(read("citation", **options).test)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after = whole(read("citation", **options).test)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path):
+    for name, options in (("citation", write_linqs(tmp_path)), ("tu", {"path": write_tu(tmp_path)[0]})):
+        path = tmp_path / ("cora.cites" if name == "citation" else "MUTAG_A.txt")
+        path.write_bytes(b"1, 2\n\xff\n")
+        with pytest.raises(ValueError, match=rf"{path.name}, line 2: not a text in UTF-8"):
+            read(name, **options)
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
         ("content", lambda text: text.replace("\t1\t", "\t", 1), "content, line [0-9]+: .* words where line 1 has"),
         ("content", lambda text: text + text.splitlines()[0], "stands there twice"),
         ("content", lambda text: text.replace("\t1\t", "\tone\t", 1), "features must be finite numbers"),
-        ("content", lambda text: text.replace("\t1\t", "\tnan\t", 1), "features must be finite numbers"),
+        (
+            "content",
+            lambda text: text.replace("\t1\t", "\tnan\t", 1),
+            r"content, line \d+ has values that are no finite",
+        ),
         ("content", lambda text: "", "content, line 1"),
+        ("content", lambda text: "\n" + text + "p\n", "content, line 62: 1 words where line 2 has 7"),
+        ("content", lambda text: text.replace("\t1\t", "\t1e39\t", 1), r"content, line \d+ has values .* float32"),
         ("cites", lambda text: text + "p1 p2 p3\n", "cites, line 202: two papers' names are expected, not 3 words"),
         ("cites", lambda text: text + "p1 nobody\n" * 9, "10 of 210 citations name papers .* such as 'elsewhere'"),
     ],
-    ids=["ragged", "twice", "no number", "nan", "empty", "three", "dangling"],
+    ids=["ragged", "twice", "no number", "nan", "empty", "blank", "large", "three", "dangling"],
 )
 def test_linqs_files_that_do_not_fit_are_named(tmp_path, file, change, message):
     options, path = write_linqs(tmp_path), tmp_path / f"cora.{file}"
@@ -238,18 +277,24 @@ def test_folds_are_even_in_classes_and_together_everything(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("A", lambda text: text + "1, 5000\n", "A.txt: 5000 is no node; they are numbered from 1 to"),
-        ("A", lambda text: "0, 1\n" + text, "A.txt: 0 is no node"),
+        ("A", lambda text: text + "1, 5000\n", r"A.txt, line \d+: 5000 is no node; they are numbered from 1 to"),
+        ("A", lambda text: "0, 1\n" + text, "A.txt, line 1: 0 is no node"),
         ("A", lambda text: text + "1, 2, 3\n", r"A.txt, line \d+: 2 finite numbers are expected, got '1, 2, 3'"),
         ("A", lambda text: "1, 4\n" + text, "A.txt, line 1: the two nodes are of different graphs"),
         ("A", lambda text: text + "1, x\n", "numbers are expected, got '1, x'"),
-        ("A", lambda text: text + "1, 1.5\n", "A.txt: whole numbers are expected"),
+        ("A", lambda text: text + "1, 1.5\n", r"A.txt, line \d+: whole numbers are expected"),
         ("graph_indicator", lambda text: text.replace("2", "200", 1), "graphs must be numbered from 1 to 30"),
         ("graph_labels", lambda text: "1\n", "graphs must be numbered from 1 to 1"),
         ("node_labels", lambda text: text + "3\n", "node_labels.txt: .* lines for .* nodes"),
         ("node_attributes", lambda text: text.replace("0.0, 0", "nan, 0"), "node_attributes.txt, line 1"),
+        ("A", lambda text: "\n\n1, 4\n" + text, "A.txt, line 3: the two nodes are of different graphs"),
+        ("graph_indicator", lambda text: "\n200\n" + text, "indicator.txt, line 2: graphs must be .* got 200"),
+        ("graph_indicator", lambda text: "", "indicator.txt: the file is empty"),
+        ("graph_labels", lambda text: "\n", "labels.txt: the file is empty"),
+        ("node_labels", lambda text: "", "node_labels.txt: the file is empty"),
+        ("node_attributes", lambda text: text.replace("0.0, 0", "1e39, 0"), "attributes.txt has values .* in float32"),
     ],
-    ids=["beyond", "zero", "ragged", "across", "word", "half", "graph", "labels", "more", "nan"],
+    ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )
 def test_graph_files_that_do_not_fit_are_named(tmp_path, file, change, message):
     path, _ = write_tu(tmp_path)
@@ -257,6 +302,15 @@ def test_graph_files_that_do_not_fit_are_named(tmp_path, file, change, message):
     changed_file.write_text(change(changed_file.read_text()))
     with pytest.raises(ValueError, match=message):
         read("tu", path=path)
+
+
+def test_graphs_may_have_no_edges_and_whole_labels_keep_their_digits(tmp_path):
+    path, _ = write_tu(tmp_path)
+    (tmp_path / "MUTAG_A.txt").write_text("")
+    (tmp_path / "MUTAG_graph_labels.txt").write_text("\n".join(["12345678", "0.5", "3"] * 10))
+    data = read("tu", path=path)
+    assert data.spec.labels == ("class 0.5", "class 3", "class 12345678")
+    assert whole(data.train)["edges"].shape == (2, 0)
 
 
 def test_graph_files_that_are_missing_are_named(tmp_path):
@@ -271,7 +325,12 @@ def test_graph_files_that_are_missing_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"folds": 1}, "must be 2 or more"), ({"folds": 3, "fold": 3}, "one of them"), ({"test_fraction": 1.0}, "not in")],
+    [
+        ({"folds": 1}, "must be 2 or more"),
+        ({"folds": 3, "fold": 3}, "one of them"),
+        ({"fold": 1}, "fold 1 says nothing without folds"),
+        ({"test_fraction": 1.0}, "not in"),
+    ],
     ids=str,
 )
 def test_divisions_that_cannot_be_are_refused(options, message):

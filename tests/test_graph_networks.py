@@ -170,3 +170,22 @@ def test_eps_is_what_the_config_says_and_learnt_if_it_says_so(graph):
 def test_options_that_leave_nothing_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         zoo.config(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edges": torch.zeros(2, 4, dtype=torch.int32)}, r"edges.long\(\) converts them"),
+        ({"edges": torch.zeros(4, 2, dtype=torch.int64)}, "edges.T has the right shape"),
+        ({"num_graphs": -1}, "num_graphs -1 must be a whole number, 0 or more"),
+        ({"num_graphs": 2.0}, "num_graphs 2.0 must be a whole number"),
+        ({"num_graphs": torch.tensor(2)}, r"num_graphs tensor\(2\) must be a whole number"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("readout", ["sum", "mean", "max"])
+def test_arguments_that_are_no_graphs_come_with_a_remedy(change, message, readout):
+    model = zoo.create("gin", in_features=3, num_classes=2, readout=readout)
+    given = {"edges": torch.zeros(2, 4, dtype=torch.int64), "graph": torch.tensor([0, 0, 1]), "num_graphs": 2}
+    with pytest.raises(ValueError, match=message):
+        model(torch.ones(3, 3), **{**given, **change})

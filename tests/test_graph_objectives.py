@@ -15,6 +15,7 @@ import zoo
 from zoo.config import ConfigError
 from zoo.training.data import IGNORE, Spec
 from zoo.training.objectives import OBJECTIVES, Context, NoOptions, suited
+from zoo.training.objectives.labels import check_logits
 from zoo.training.objectives.link_prediction import LinkPrediction
 from zoo.training.random import Rows
 from zoo.training.ranking import average_precision, roc_auc
@@ -164,6 +165,8 @@ def test_what_is_learnt_follows_from_the_data():
         ("node_classification", ("nodes", "edges", "graph", "target"), "set objective.name=graph_classification"),
         ("graph_classification", ("nodes", "edges", "target"), "needs graph"),
         ("link_prediction", ("nodes", "edges", "asked", "target"), "data.links=true"),
+        ("classification", ("nodes", "edges", "asked", "target"), "set objective.name=node_classification"),
+        ("classification", ("nodes", "edges", "graph", "target"), "set objective.name=graph_classification"),
     ],
 )
 def test_data_that_do_not_suit_are_refused(name, keys, message):
@@ -177,6 +180,12 @@ def test_too_few_logits_are_named():
     data = DATA["nodes"]()
     with pytest.raises(ValueError, match=r"shape \(8, 3\) .* set model.num_classes=4"):
         graph_trainer(data, Layers(80, 3)).fit()
+
+
+def test_targets_that_do_not_belong_to_the_logits_ask_for_another_objective():
+    spec = Spec(keys=("nodes", "edges", "graph", "target"), num_classes=4)
+    with pytest.raises(ValueError, match=r"\(12, 4\) for targets of shape \(3,\), .* set the objective.name that fits"):
+        check_logits(torch.zeros(12, 4), torch.zeros(3, dtype=torch.int64), spec)
 
 
 def test_a_model_of_images_and_data_of_graphs_name_each_other():

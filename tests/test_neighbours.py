@@ -7,6 +7,8 @@ from samples import read, rngs
 from small_graphs import Layers, accumulated_gradient, graph_trainer, objective_for
 from test_resume import Crash, crash_at, final
 
+import zoo
+from zoo.training.data import Spec
 from zoo.training.data.neighbours import Incoming, _different
 from zoo.training.objectives.graphs import check_sampling
 
@@ -173,6 +175,40 @@ def test_a_model_that_looks_further_than_the_hops_is_refused():
         graph_trainer(data, Layers(400, 4, depth=3)).fit()
     for depth in (1, 2):
         check_sampling(Layers(400, 4, depth=depth), data.spec)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+def test_a_sum_is_refused_whatever_weights_were_drawn(depth):
+    for seed in range(40):
+        torch.manual_seed(seed)
+        model = zoo.create("gin", in_features=5, dim=8, depth=depth, num_classes=3)
+        hops = 1 + seed % depth
+        with pytest.raises(ValueError, match="tells 4 neighbours from 8"):
+            check_sampling(model, Spec(keys=(), in_features=5, neighbours=(5,) * hops))
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "config"),
+    [
+        ("gat", 10, {}),
+        ("graphsage", 8, {"aggregation": "max"}),
+        ("graphsage", 10, {"normalize": True}),
+        ("graphsage", 2, {"aggregation": "mean"}),
+    ],
+    ids=str,
+)
+def test_a_hop_too_few_is_refused_at_any_depth_and_enough_are_not(name, depth, config):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model = zoo.create(name, in_features=16, depth=depth, num_classes=3, **config)
+        check_sampling(model, Spec(keys=(), in_features=16, neighbours=(5,) * depth))
+        with pytest.raises(ValueError, match=f"looks further than the {depth - 1} hops"):
+            check_sampling(model, Spec(keys=(), in_features=16, neighbours=(5,) * (depth - 1)))
+
+
+def test_a_gcn_is_refused_for_its_degrees():
+    with pytest.raises(ValueError, match="tells 4 neighbours from 8"):
+        check_sampling(zoo.create("gcn", in_features=16, num_classes=3), Spec(keys=(), in_features=16, neighbours=(5,)))
 
 
 def test_trying_a_model_out_leaves_it_as_it_was():

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+import time
 from collections import defaultdict
 
 import numpy as np
@@ -128,6 +129,25 @@ def test_a_damaged_pickle_is_named(tmp_path, text):
     (tmp_path / "x").write_bytes(text)
     with pytest.raises(ValueError, match="x: not a pickle of numbers"):
         read_numbers(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"]r\xff\xff\xff\x0f.",
+        b"\x80\x02]r\xff\xff\xff\x0f.",
+        b"]p268435455\n.",
+        b"S'\x80'\n]r\xff\xff\xff\x0f.",
+        b"]q\x40.",
+    ],
+    ids=str,
+)
+def test_a_place_far_beyond_the_file_is_refused_before_it_is_laid_out(tmp_path, text):
+    (tmp_path / "x").write_bytes(text)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=rf"x: the pickle of {len(text)} bytes remembers something as number"):
+        read_numbers(tmp_path / "x")
+    assert time.perf_counter() - start < 0.2
 
 
 def test_an_array_whose_bytes_are_too_few_for_its_shape_is_refused(tmp_path):

@@ -102,7 +102,7 @@ def read_out(nodes: Tensor, graph: Tensor | None, num_graphs: int | None, how: R
 
 def _number(graph: Tensor) -> int:
     """How many graphs there are up to the last one that has a node; in an exported program this stays open."""
-    last: Any = graph.max().item() if graph.shape[0] else -1
+    last: Any = torch.cat([graph, graph.new_full((1,), -1)]).max().item()  # the -1 is for no nodes at all
     return last + 1
 
 
@@ -156,8 +156,12 @@ def check_graph(model: Any, nodes: Tensor, edges: Tensor, graph: Tensor | None, 
     if not isinstance(edges, Tensor) or edges.ndim != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
         turned = isinstance(edges, Tensor) and edges.ndim == 2 and edges.shape[1] == 2 != edges.shape[0]
         hint = "edges.T has the right shape" if turned else "torch.tensor([sources, targets]) makes one of lists"
+        if isinstance(edges, Tensor) and edges.ndim == 2 and edges.shape[0] == 2:
+            hint = "edges.long() converts them"
         raise ValueError(f"edges must be a tensor (2, num_edges) of int64, source first, got {_kind(edges)}; {hint}")
     _check_range(edges, nodes.shape[0], "edges", "nodes")
+    if num_graphs is not None and (not isinstance(num_graphs, int | torch.SymInt) or num_graphs < 0):
+        raise ValueError(f"num_graphs {num_graphs!r} must be a whole number, 0 or more, or None")
     if graph is None:
         return
     if not isinstance(graph, Tensor) or graph.shape != nodes.shape[:1] or graph.dtype != torch.int64:

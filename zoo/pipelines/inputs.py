@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo.preprocess import Preprocessing
 from zoo.storage import DamagedFile
+from zoo.training.data.files import read_npz
 from zoo.training.data.image_folder import SUFFIXES
 from zoo.training.data.photos import open_image
 
@@ -130,15 +131,15 @@ def _load(path: Path, key: str) -> np.ndarray:
         loaded: Any = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
-        with loaded as arrays:
-            found = {name: arrays[name] for name in arrays if name == key or len(arrays.files) == 1}
-            names = ", ".join(arrays.files)
+        with loaded:
+            names = loaded.files
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error):  # numpy's word for objects, and for bytes that are no array at all
             raise ValueError(f"{path}: holds no array of numbers; write it by numpy.save") from None
         raise DamagedFile(f"{path}: not a whole array ({error}); use another copy") from None
+    found = read_npz(path, names if len(names) == 1 else (key,))
     if not found:
-        raise ValueError(f"{path}: has arrays {names or 'none'}; call the one to use {key!r}")
+        raise ValueError(f"{path}: has arrays {', '.join(names) or 'none'}; call the one to use {key!r}")
     return next(iter(found.values()))
 
 

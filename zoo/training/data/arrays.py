@@ -10,6 +10,9 @@ from torch import Tensor
 
 from zoo.training.random import generator
 
+MOST_CELLS = 2**31
+"""A matrix of more numbers, 8 GiB in float32, is not written out; a few bytes can ask for it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HoldOut:
@@ -63,6 +66,23 @@ def hold_out(strata: np.ndarray, fraction: float, seed: int, name: str) -> tuple
     if fraction > 0 and not len(out):
         raise ValueError(f"{name} {fraction} of {len(strata)} samples holds out none; raise it, or set it to 0")
     return np.setdiff1d(np.arange(len(strata)), out), out
+
+
+def float32(where: Any, values: np.ndarray) -> np.ndarray:
+    """Numbers as features.
+
+    Args:
+        where: for the message.
+        values: of any shape.
+
+    Raises:
+        ValueError: they are no numbers, or not finite in float32.
+    """
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32) if values.dtype.kind in "biuf" else np.array(np.nan)
+    if not np.isfinite(narrow).all():
+        raise ValueError(f"{where} has values that are no finite numbers in float32; scale them, or fill them in")
+    return narrow
 
 
 def few_of_each(targets: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from zoo.training.data import DataSet, Splits
-from zoo.training.data.arrays import check_positive, few_of_each
+from zoo.training.data.arrays import MOST_CELLS, check_positive, few_of_each
 from zoo.training.data.graphs import Graph, GraphOptions, both_ways, node_splits
 from zoo.training.random import generator
 
@@ -48,6 +48,17 @@ class BlockModel(GraphOptions):
             raise ValueError(
                 f"labelled {self.labelled} of {self.community_size} nodes must be one or more, and not all of them"
             )
+
+        if self.features == "identity" and self.num_nodes**2 > MOST_CELLS:
+            raise ValueError(
+                f"features identity of {self.num_nodes} nodes take {4 * self.num_nodes**2:,} bytes; set "
+                "data.features=random, or lower communities or community_size"
+            )
+
+    @property
+    def num_nodes(self) -> int:
+        """Of all communities."""
+        return self.communities * self.community_size
 
     @property
     def told(self) -> int:

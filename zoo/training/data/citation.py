@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from zoo.training.data import DataSet, Splits
-from zoo.training.data.arrays import check_positive, few_of_each
+from zoo.training.data.arrays import check_positive, few_of_each, float32
+from zoo.training.data.files import numbered_lines
 from zoo.training.data.graphs import Graph, GraphOptions, both_ways, node_splits
 from zoo.training.data.planetoid import Papers, read_planetoid
 from zoo.training.random import generator
@@ -35,7 +36,7 @@ class Citation(GraphOptions):
     dataset: str | None = None
     """Such as `cora`, where the folder has the files of several."""
     normalize: bool = True
-    """Divide each paper's features by their sum."""
+    """Divide each paper's features, which may not be negative, by their sum."""
     per_class: int = 20
     """Papers of each class to learn from, where the files come without a division; likewise the next two."""
     val_nodes: int = 500
@@ -72,6 +73,8 @@ def load(options: Citation) -> Splits:
     papers = read_planetoid(folder, name) if divided else _read_linqs(folder, name, options)
     nodes = torch.from_numpy(papers.features)
     if options.normalize:
+        if (nodes < 0).any():
+            raise ValueError(f"{folder / name}: a feature is negative, so a sum says little; set data.normalize=false")
         sums = nodes.sum(1, keepdim=True)
         nodes = torch.where(sums == 0, nodes, nodes / sums)
     graph = Graph(nodes, both_ways(papers.edges), torch.from_numpy(papers.target), papers.labels)
@@ -81,15 +84,18 @@ def load(options: Citation) -> Splits:
 def _read_linqs(folder: Path, name: str, options: Citation) -> Papers:
     """Read `NAME.content` and `NAME.cites`, and draw a division."""
     path = folder / f"{name}.content"
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    numbered = [(number, line.split()) for number, line in numbered_lines(path)]
+    lines = [line for _, line in numbered]
     if not lines or len(lines[0]) < 3:
         raise ValueError(f"{path}, line 1: a paper's name, its features and its class are expected")
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered:
         if len(line) != len(lines[0]):
-            raise ValueError(f"{path}, line {number}: {len(line)} words where line 1 has {len(lines[0])}")
+            raise ValueError(
+                f"{path}, line {number}: {len(line)} words where line {numbered[0][0]} has {len(lines[0])}"
+            )
     if twice := [paper for paper, count in Counter(line[0] for line in lines).items() if count > 1]:
         raise ValueError(f"{path}: paper {twice[0]!r} stands there twice")
-    features = np.stack([_features(path, number, line[1:-1]) for number, line in enumerate(lines, start=1)])
+    features = np.stack([_features(path, number, line[1:-1]) for number, line in numbered])
     labels = tuple(sorted({line[-1] for line in lines}))
     target = np.array([labels.index(line[-1]) for line in lines])
     edges = _citations(folder / f"{name}.cites", {line[0]: place for place, line in enumerate(lines)})
@@ -107,21 +113,19 @@ def _read_linqs(folder: Path, name: str, options: Citation) -> Papers:
 
 def _features(path: Path, number: int, words: list[str]) -> np.ndarray:
     try:
-        values = np.array(words, np.float32)
+        values = np.array(words, np.float64)
     except ValueError:
-        values = np.array([np.nan])
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path}, line {number}: features must be finite numbers")
-    return values
+        raise ValueError(f"{path}, line {number}: features must be finite numbers") from None
+    return float32(f"{path}, line {number}", values)
 
 
 def _citations(path: Path, place: dict[str, int]) -> np.ndarray:
     """(2, citations), of the papers that are there."""
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    for number, line in enumerate(lines, start=1):
-        if len(line) not in (0, 2):
-            raise ValueError(f"{path}, line {number}: two papers' names are expected, not {len(line)} words")
-    pairs = [line for line in lines if line]
+    pairs = []
+    for number, line in numbered_lines(path):
+        pairs.append(line.split())
+        if len(pairs[-1]) != 2:
+            raise ValueError(f"{path}, line {number}: two papers' names are expected, not {len(pairs[-1])} words")
     known = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
     missing = [paper for pair in pairs for paper in pair if paper not in place]
     if len(pairs) - len(known) > DANGLING * len(pairs):

@@ -3,8 +3,9 @@
 All nodes have the same features, so only counting tells the graphs apart: a mean over neighbours is the same in all
 classes. Xu et al., 2018, "How powerful are graph neural networks?", section 5.2, says which networks can count.
 
-A graph is a union of random pairings that have no pair in common, which is as good as drawing among all regular graphs;
-Wormald, 1999, "Models of random regular graphs", section 4.
+A graph begins as a ring in which each node is linked to the nearest ones, and then pairs of its edges, drawn at random,
+swap their ends many times; Milo et al., 2003, "On the uniform generation of random graphs with prescribed degree
+sequences", the switching method.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from torch import Tensor
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.drawn import Drawn, drawn
 from zoo.training.data.graphs import side_by_side
+
+SWAPS = 10
+"""For each edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +42,10 @@ class DegreeClasses(Drawn):
             raise ValueError(f"degrees {list(self.degrees)} must be two or more different numbers, none below 1")
         if self.min_nodes % 2 or self.max_nodes % 2 or self.max_nodes < self.min_nodes:
             raise ValueError(f"min_nodes {self.min_nodes} and max_nodes {self.max_nodes} must be even, and in order")
-        if self.min_nodes < 2 * max(self.degrees):
+        if self.min_nodes <= max(self.degrees):
             raise ValueError(
-                f"min_nodes {self.min_nodes} is below {2 * max(self.degrees)}, twice the largest of degrees, and then "
-                "such a graph is hard to draw; raise it"
+                f"min_nodes {self.min_nodes} is too few for {max(self.degrees)} neighbours, the most of degrees; set "
+                f"min_nodes={max(self.degrees) // 2 * 2 + 2} or more"
             )
 
 
@@ -59,14 +63,17 @@ def graphs(options: DegreeClasses, _: str, rngs: Sequence[np.random.Generator]) 
 
 def regular(rng: np.random.Generator, count: int, degree: int) -> np.ndarray:
     """The edges of a graph in which each of `count` nodes has `degree` neighbours, (2, count * degree)."""
-    linked = np.eye(count, dtype=bool)
-    for _ in range(degree):
-        while True:
-            first, second = rng.permutation(count).reshape(2, -1)
-            if not linked[first, second].any():
-                break
-        linked[first, second] = linked[second, first] = True
-    return np.stack(np.nonzero(linked & ~np.eye(count, dtype=bool)))
+    steps = [*range(1, degree // 2 + 1), *([count // 2] if degree % 2 else [])]
+    edges = [(i, (i + step) % count) for step in steps for i in range(count // 2 if 2 * step == count else count)]
+    linked = {(a, b) for edge in edges for a, b in (edge, edge[::-1])}
+    draws = rng.integers((len(edges), len(edges), 2), size=(SWAPS * len(edges), 3)).tolist()
+    for first, second, turned in draws:
+        (a, b), (c, d) = edges[first], edges[second][:: -1 if turned else 1]
+        if a != d and b != c and (a, d) not in linked and (c, b) not in linked:
+            linked -= {(a, b), (b, a), (c, d), (d, c)}
+            linked |= {(a, d), (d, a), (c, b), (b, c)}
+            edges[first], edges[second] = (a, d), (c, b)
+    return np.array(sorted(linked), np.int64).T
 
 
 def load(options: DegreeClasses) -> Splits:

@@ -1,10 +1,14 @@
 """A graph of yours, in an NPZ file.
 
 It has the arrays `nodes`, (num_nodes, features), `edges`, (2, num_edges), source first, and `target`, (num_nodes,), the
-class of each node, numbered from 0, or -100 where it is not known. `train`, `val` and `test` may be there: the numbers
-of the nodes that belong to a part.
+class of each node, numbered from 0, or -100 where it is not known; it is not needed where links are learnt. `train`,
+`val` and `test` may be there: the numbers of the nodes that belong to a part. What is missing of them is made of the
+other nodes whose class is known: `test` is all of them beside a `train`, and `train` all of them beside a `test`.
+
+An edge goes both ways, is there once, and links two nodes, unless `directed`: repetitions and loops are dropped.
 """
 
+import itertools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +17,12 @@ import numpy as np
 import torch
 
 from zoo.training.data import IGNORE, DataSet, Splits
-from zoo.training.data.arrays import check_fractions, hold_out
+from zoo.training.data.arrays import check_fractions, float32, hold_out
+from zoo.training.data.files import read_npz
 from zoo.training.data.graphs import Graph, GraphOptions, both_ways, node_splits
+from zoo.training.data.links import link_splits
 
-NEEDED, PARTS = ("nodes", "edges", "target"), ("train", "val", "test")
+PARTS = "train", "val", "test"
 MOST_CLASSES = 100_000
 """A target beyond it is rather a mistake than a class."""
 
@@ -27,9 +33,10 @@ class GraphFile(GraphOptions):
 
     path: str = ""
     directed: bool = False
-    """Read each edge in its one direction; otherwise it goes both ways."""
+    """Read each edge as it stands there, in its one direction, loops and repetitions too. Otherwise edges go both ways,
+    loops are dropped, and an edge that is repeated counts once."""
     test_fraction: float = 0.2
-    """Where the file has no `train`: the share of each class's nodes that is held out for the test."""
+    """Where the file has neither `train` nor `test`: the share of each class's nodes that is held out for the test."""
 
     def __post_init__(self) -> None:
         """Refuse shares that are none, and links with a direction."""
@@ -44,7 +51,7 @@ def is_graph(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return "edges.npy" in file.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, RuntimeError):
         return False
 
 
@@ -57,44 +64,60 @@ def load(options: GraphFile) -> Splits:
     """
     if not options.path:
         raise ValueError("data.path is missing; give an NPZ file with nodes, edges and target")
-    arrays = _arrays(options.path)
-    nodes, edges, target = (arrays[name] for name in NEEDED)
-    count = len(nodes)
-    shaped = nodes.ndim == 2 and nodes.size and edges.shape == (2, edges.size // 2) and target.shape == (count,)
-    if not shaped:
+    needed = ("nodes", "edges") if options.links else ("nodes", "edges", "target")
+    arrays = read_npz(options.path, (*needed, *PARTS))
+    if missing := [name for name in needed if name not in arrays]:
+        listed = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{options.path}: an array named {missing[0]!r} is needed, beside {listed}")
+    nodes, edges = arrays["nodes"], arrays["edges"]
+    if nodes.ndim != 2 or not nodes.size or edges.ndim != 2 or len(edges) != 2:
         raise ValueError(
-            f"{options.path}: nodes {nodes.shape}, edges {edges.shape} and target {target.shape} are not (num_nodes, "
-            "features), (2, num_edges) and (num_nodes,)"
+            f"{options.path}: nodes {nodes.shape} and edges {edges.shape} are not (num_nodes, features) and (2, "
+            "num_edges)"
         )
-    if nodes.dtype.kind not in "biuf" or not np.isfinite(nodes).all():
-        raise ValueError(f"{options.path}: nodes has values that are no finite numbers")
-    _check(options.path, "edges", edges, 0, count)
-    _check(options.path, "target", target[target != IGNORE], 0, MOST_CLASSES)
+    _check(options.path, "edges", edges, 0, len(nodes))
+    features = torch.from_numpy(float32(f"{options.path}: nodes", nodes))
+    ways = torch.from_numpy(edges.astype(np.int64)) if options.directed else both_ways(edges)
+    if options.links:
+        return link_splits(features, ways, options)
+    target = _target(options.path, arrays["target"], len(nodes))
+    labels = tuple(f"class {number}" for number in range(int(target.max()) + 1))
+    parts = _parts(options, arrays, target)
+    graph = Graph(features, ways, torch.from_numpy(target), labels)
+    return node_splits(graph, options, parts["train"], val=parts.get("val"), test=parts["test"])
+
+
+def _target(path: str, target: np.ndarray, count: int) -> np.ndarray:
+    """The class of each node, int64."""
+    if target.shape != (count,):
+        raise ValueError(f"{path}: target {target.shape} is not ({count},), a class for each of the nodes")
+    known = target[target != IGNORE]
+    _check(path, "target", known, 0, MOST_CLASSES)
+    if not len(known):
+        raise ValueError(f"{path}: no node has a class, for target is {IGNORE} everywhere; data.links=true needs none")
+    return target.astype(np.int64)
+
+
+def _parts(options: GraphFile, arrays: dict[str, np.ndarray], target: np.ndarray) -> dict[str, np.ndarray]:
+    """The nodes of each part: those of the file, and what is missing made of the others whose class is known."""
     known = np.flatnonzero(target != IGNORE)
-    parts = {name: _part(options.path, name, arrays[name], known, count) for name in PARTS if name in arrays}
-    if "train" not in parts:
-        stay, held = hold_out(target[known], options.test_fraction, options.subset_seed, "test_fraction")
-        parts = {"train": known[stay], "test": known[held]}
-    classes = int(target.max()) + 1
-    graph = Graph(
-        torch.from_numpy(nodes.astype(np.float32)),
-        torch.from_numpy(edges.astype(np.int64)) if options.directed else both_ways(edges),
-        torch.from_numpy(target.astype(np.int64)),
-        tuple(f"class {number}" for number in range(max(classes, 0))),
-    )
-    test = parts.get("test", np.setdiff1d(known, np.concatenate(list(parts.values()))))
-    return node_splits(graph, options, parts["train"], val=parts.get("val"), test=test)
-
-
-def _arrays(path: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*NEEDED, *PARTS) if name in file}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an NPZ file of numbers: {error}") from None
-    if missing := [name for name in NEEDED if name not in arrays]:
-        raise ValueError(f"{path}: an array named {missing[0]!r} is needed, beside {', '.join(arrays) or 'nothing'}")
-    return arrays
+    parts = {name: _part(options.path, name, arrays[name], known, len(target)) for name in PARTS if name in arrays}
+    for first, second in itertools.combinations(parts, 2):
+        if len(both := np.intersect1d(parts[first], parts[second])):
+            raise ValueError(f"{options.path}: node {both[0]} is in {first} and in {second}; leave it in one of them")
+    rest = np.setdiff1d(known, np.concatenate([*parts.values(), known[:0]]))
+    if "train" in parts or "test" in parts:
+        parts = {"train": rest, "test": rest, **parts}
+    else:
+        stay, held = hold_out(target[rest], options.test_fraction, options.subset_seed, "test_fraction")
+        parts = {**parts, "train": rest[stay], "test": rest[held]}
+    for name in ("train", "test"):
+        if not len(parts[name]):
+            raise ValueError(
+                f"{options.path}: no node is left for {name}; set data.test_fraction above 0 and below 1, or give an "
+                f"array {name}"
+            )
+    return parts
 
 
 def _check(path: str, name: str, values: np.ndarray, low: int, high: int) -> None:

@@ -7,13 +7,17 @@ for each, and refuses all others: so a file can give nothing but numbers, text, 
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.training.data.arrays import MOST_CELLS
+
 KINDS = "biuf"
 """Of numpy's types: booleans, whole numbers and fractions."""
+OPCODES = {kind.code: kind for kind in pickletools.opcodes}
 
 
 def read_numbers(path: Path) -> Any:
@@ -24,7 +28,9 @@ def read_numbers(path: Path) -> Any:
         ValueError: it is no pickle, or holds something else.
     """
     try:
-        return _plain(_Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load())
+        raw = path.read_bytes()
+        _check_places(raw)
+        return _plain(_Reader(io.BytesIO(raw), encoding="latin1").load())
     except _RefusedError as error:
         raise ValueError(
             f"{path}: {error}; only numbers, lists, dicts, numpy arrays and CSR matrices are read"
@@ -33,6 +39,21 @@ def read_numbers(path: Path) -> Any:
         raise
     except Exception as error:  # whatever a damaged program can run into
         raise ValueError(f"{path}: not a pickle of numbers: {type(error).__name__}: {error}") from None
+
+
+def _check_places(raw: bytes) -> None:
+    """Refuse to remember something at a place beyond the length of the file, for all before it would be laid out."""
+    file = io.BytesIO(raw)
+    while code := file.read(1):
+        kind = OPCODES[code.decode("latin1")]
+        if kind.name == "STOP":
+            return
+        if kind.name == "STRING":  # whose reader wants ASCII, as Python 2 did not
+            file.readline()
+        elif kind.arg is not None:
+            argument = kind.arg.reader(file)
+            if kind.name.endswith("PUT") and argument > len(raw):
+                raise _RefusedError(f"the pickle of {len(raw)} bytes remembers something as number {argument}")
 
 
 class _RefusedError(Exception):
@@ -140,9 +161,6 @@ def _dense(state: Any) -> np.ndarray:
     if rows * columns > MOST_CELLS:
         raise _RefusedError(f"the pickle holds a matrix of {rows} rows and {columns} columns, which is too large")
     matrix = np.zeros((rows, columns), np.float32)
-    np.add.at(matrix, (np.repeat(np.arange(rows), counts), indices), data)
+    with np.errstate(over="ignore"):  # who asks for numbers checks them
+        np.add.at(matrix, (np.repeat(np.arange(rows), counts), indices), data)
     return matrix
-
-
-MOST_CELLS = 2**31
-"""A matrix of more cells, which a few bytes can ask for, is not written out."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.training.data import IGNORE
+from zoo.training.data.arrays import float32
+from zoo.training.data.files import numbered_lines
 from zoo.training.data.number_pickles import read_numbers
 
 VAL = 500
@@ -57,12 +59,15 @@ def read_planetoid(folder: Path, name: str) -> Papers:
             f"{folder / f'ind.{name}.test.index'}: the test nodes must be different, from {known}, after the others, "
             f"to {num_nodes - 1}, the last in ind.{name}.graph; they go from {order.min()} to {order.max()}"
         )
-    features, classes = np.zeros((num_nodes, allx.shape[1]), np.float32), np.zeros((num_nodes, y.shape[1]))
-    features[:known], classes[:known] = allx, ally
-    features[order], classes[order] = tx, ty
-    target = np.where(classes.any(axis=1), classes.argmax(axis=1), IGNORE)
     labelled = np.arange(len(y))
     val = np.arange(len(y), min(len(y) + VAL, known))
+    if len(strange := np.flatnonzero((y != ally[: len(y)]).any(axis=1))):
+        raise ValueError(f"{folder / f'ind.{name}.y'}: node {strange[0]} has another class than in ind.{name}.ally")
+    features, target = np.zeros((num_nodes, allx.shape[1]), np.float32), np.full(num_nodes, IGNORE)
+    features[:known] = float32(folder / f"ind.{name}.allx", allx)
+    features[order] = float32(folder / f"ind.{name}.tx", tx)
+    target[:known] = _classes(folder / f"ind.{name}.ally", ally, np.arange(known), len(y) + len(val))
+    target[order] = _classes(folder / f"ind.{name}.ty", ty, order, len(order))
     labels = tuple(f"class {number}" for number in range(y.shape[1]))
     return Papers(features, edges, target, labels, labelled, val, np.sort(order))
 
@@ -74,11 +79,25 @@ def _matrix(path: Path) -> np.ndarray:
     return found
 
 
+def _classes(path: Path, rows: np.ndarray, nodes: np.ndarray, needed: int) -> np.ndarray:
+    """The class of each node, from rows with a single 1; after the first `needed`, a row of zeros is no class."""
+    ones = (rows == 1).sum(axis=1)
+    wrong = ((rows != 0) & (rows != 1)).any(axis=1) | (ones > 1)
+    wrong[:needed] |= ones[:needed] == 0
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{path}, row {row}: node {nodes[row]} needs one class, a row of zeros and a single 1")
+    return np.where(ones == 1, rows.argmax(axis=1), IGNORE)
+
+
 def _numbers(path: Path) -> np.ndarray:
-    lines = path.read_text(encoding="utf-8").split()
-    if not lines or not all(line.isdecimal() and len(line) < 19 for line in lines):
-        raise ValueError(f"{path}: whole numbers are expected, one in a line")
-    return np.array([int(line) for line in lines], np.int64)
+    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
+    if not lines:
+        raise ValueError(f"{path}: the file is empty; whole numbers are expected, one in a line")
+    for number, line in lines:
+        if not (line.isdecimal() and len(line) < 19):
+            raise ValueError(f"{path}, line {number}: whole numbers are expected, one in a line, got {line[:40]!r}")
+    return np.array([int(line) for _, line in lines], np.int64)
 
 
 def _links(path: Path) -> tuple[np.ndarray, int]:
@@ -90,5 +109,12 @@ def _links(path: Path) -> tuple[np.ndarray, int]:
     count = len(graph)
     for node in (*graph, *(other for _, other in pairs)):
         if not isinstance(node, int) or not 0 <= node < count:
-            raise ValueError(f"{path}: {str(node)[:40]!r} is no node; they are numbered from 0 to {count - 1}")
+            raise ValueError(f"{path}: {_shown(node)!r} is no node; they are numbered from 0 to {count - 1}")
     return np.array(pairs, np.int64).reshape(-1, 2).T, count
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python writes no number of thousands of digits, but in base 16."""
+    if isinstance(value, int):
+        return (str(value) if value.bit_length() <= 64 else f"{value:#x}")[:40]
+    return value[:40] if isinstance(value, str) else f"a {type(value).__name__}"

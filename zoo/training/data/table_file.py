@@ -4,13 +4,14 @@ import contextlib
 import csv
 import math
 import threading
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from zoo.training.data.files import read_npz
 
 LONGEST_CELL = 2**31 - 1
 """Characters; the csv module's own limit, 131,072, is less than some texts have."""
@@ -99,13 +100,10 @@ def _text_numbers(path: str, header: bool | None) -> tuple[list[str], np.ndarray
 
 
 def _npz_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = np.asarray(arrays["features"], np.float64)
-    except KeyError:
-        raise ValueError(f"{path}: an array named 'features' is needed") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an NPZ file of numbers: {error}") from None
+    arrays = read_npz(path, ("features",))
+    if "features" not in arrays:
+        raise ValueError(f"{path}: an array named 'features' is needed")
+    values = _float64(path, arrays["features"])
     if values.ndim != 2 or not values.size:
         raise ValueError(f"{path}: features have shape {values.shape}, not (times, variables)")
     values = np.where(np.isfinite(values), values, math.nan)
@@ -113,13 +111,10 @@ def _npz_numbers(path: str) -> tuple[list[str], np.ndarray, list[int]]:
 
 
 def _read_npz(path: str) -> Table:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features, target = np.asarray(arrays["features"], np.float64), np.asarray(arrays["target"])
-    except KeyError:
-        raise ValueError(f"{path}: arrays named 'features' and 'target' are needed") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an NPZ file of numbers: {error}") from None
+    arrays = read_npz(path, ("features", "target"))
+    if len(arrays) < 2:
+        raise ValueError(f"{path}: arrays named 'features' and 'target' are needed")
+    features, target = _float64(path, arrays["features"]), arrays["target"]
     if features.ndim != 2 or target.shape != features.shape[:1] or not features.size:
         raise ValueError(
             f"{path}: features have shape {features.shape} and target {target.shape}, not (rows, columns) and (rows,)"
@@ -131,6 +126,12 @@ def _read_npz(path: str) -> Table:
             place = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0]))
             raise ValueError(f"{path}: {name}[{place}] is not finite; fill it in or leave the row out")
     return Table(features, target)
+
+
+def _float64(path: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: not an NPZ file of numbers: features are {values.dtype}")
+    return values.astype(np.float64)
 
 
 def _read_text(path: str, target: str, header: bool | None) -> Table:

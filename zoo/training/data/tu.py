@@ -10,12 +10,14 @@ Source: Morris et al., 2020, "TUDataset: a collection of benchmark datasets for 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from zoo.training.data import DataSet, Spec, Splits
-from zoo.training.data.arrays import HoldOut, check_fractions, hold_out
+from zoo.training.data.arrays import HoldOut, check_fractions, float32, hold_out
+from zoo.training.data.files import numbered_lines
 from zoo.training.data.graphs import GraphPart
 from zoo.training.random import generator
 
@@ -40,6 +42,8 @@ class TU(HoldOut):
         """Refuse shares and folds that are none."""
         super().__post_init__()
         check_fractions(test_fraction=self.test_fraction)
+        if self.folds is None and self.fold:
+            raise ValueError(f"fold {self.fold} says nothing without folds; set data.folds, such as 10")
         if self.folds is not None and not (self.folds >= 2 and 0 <= self.fold < self.folds):
             raise ValueError(f"folds {self.folds} must be 2 or more, and fold {self.fold} one of them, from 0")
 
@@ -67,7 +71,7 @@ def load(options: TU) -> Splits:
         raise ValueError(
             f"{folder}: there is {', '.join(found) or f'no NAME{INDICATOR}'}; name a data set by data.dataset"
         )
-    classes, target = np.unique(_column(folder / f"{name}_graph_labels.txt"), return_inverse=True)
+    classes, target = np.unique(_rows(folder / f"{name}_graph_labels.txt", 1).values[:, 0], return_inverse=True)
     graphs = _graphs(folder, name, target)
     train, test = _divide(target, options)
     stay, held = hold_out(target[train], options.val_fraction, options.subset_seed, "val_fraction")
@@ -75,7 +79,7 @@ def load(options: TU) -> Splits:
         keys=("nodes", "edges", "graph", "target"),
         in_features=graphs["nodes"].shape[1],
         num_classes=len(classes),
-        labels=tuple(f"class {label:g}" for label in classes),
+        labels=tuple(f"class {int(label) if label.is_integer() else label}" for label in classes),
     )
     parts = [GraphPart(**graphs, chosen=chosen) for chosen in (train[stay], train[held], test)]
     return Splits(spec=spec, train=parts[0], val=parts[1] if len(held) else None, test=parts[2] if len(test) else None)
@@ -96,17 +100,25 @@ def _divide(target: np.ndarray, options: TU) -> tuple[np.ndarray, np.ndarray]:
 def _graphs(folder: Path, name: str, target: np.ndarray) -> dict:
     """What `GraphPart` needs of all graphs."""
     path = folder / f"{name}{INDICATOR}"
-    graph = _whole(path, _column(path)) - 1
-    if len(graph) and (graph.min() < 0 or graph.max() >= len(target) or (np.diff(graph) < 0).any()):
-        raise ValueError(f"{path}: graphs must be numbered from 1 to {len(target)}, and their nodes in that order")
+    rows = _rows(path, 1)
+    graph = _whole(path, rows)[:, 0] - 1
+    if len(wrong := np.flatnonzero((graph < 0) | (graph >= len(target)) | (np.diff(graph, prepend=0) < 0))):
+        raise ValueError(
+            f"{path}, line {rows.lines[wrong[0]]}: graphs must be numbered from 1 to {len(target)}, and their nodes in "
+            f"that order, got {graph[wrong[0]] + 1}"
+        )
     path = folder / f"{name}_A.txt"
-    edges = _whole(path, _rows(path, 2)).T - 1
-    if edges.size and not 0 <= edges.min() <= edges.max() < len(graph):
-        worst = edges.max() if edges.min() >= 0 else edges.min()
-        raise ValueError(f"{path}: {worst + 1} is no node; they are numbered from 1 to {len(graph)}")
+    rows = _rows(path, 2, may_be_empty=True)
+    edges = _whole(path, rows).T - 1
+    if (strangers := np.argwhere((edges.T < 0) | (len(graph) <= edges.T))).size:
+        row, end = strangers[0]
+        raise ValueError(
+            f"{path}, line {rows.lines[row]}: {edges[end, row] + 1} is no node; they are numbered from 1 to "
+            f"{len(graph)}"
+        )
     owner = graph[edges[0]]
     if (strays := np.flatnonzero(owner != graph[edges[1]])).size:
-        raise ValueError(f"{path}, line {strays[0] + 1}: the two nodes are of different graphs")
+        raise ValueError(f"{path}, line {rows.lines[strays[0]]}: the two nodes are of different graphs")
     order = np.argsort(owner, kind="stable")
     first_node = np.searchsorted(graph, np.arange(len(target) + 1))
     inner = edges[:, order] - first_node[owner[order]]
@@ -126,31 +138,35 @@ def _features(folder: Path, name: str, count: int) -> np.ndarray:
         path = folder / f"{name}_node_{kind}.txt"
         if not path.exists():
             continue
-        values = _rows(path, None)
+        values = _rows(path, None).values
         if len(values) != count:
             raise ValueError(f"{path}: {len(values)} lines for {count} nodes")
         if kind == "labels":
             values = np.concatenate([column[:, None] == np.unique(column) for column in values.T], axis=1)
-        parts.append(values.astype(np.float32))
+        parts.append(float32(path, values))
     return np.concatenate(parts, axis=1) if parts else np.ones((count, 1), np.float32)
 
 
-def _column(path: Path) -> np.ndarray:
-    return _rows(path, 1)[:, 0]
+class _Rows(NamedTuple):
+    """The numbers of a file."""
+
+    values: np.ndarray
+    """(rows, columns) float64."""
+    lines: list[int]
+    """The number of each row's line."""
 
 
-def _whole(path: Path, values: np.ndarray) -> np.ndarray:
-    if (values != np.floor(values)).any() or (np.abs(values) > 2**53).any():
-        raise ValueError(f"{path}: whole numbers are expected")
-    return values.astype(np.int64)
+def _whole(path: Path, rows: _Rows) -> np.ndarray:
+    wrong = ((rows.values != np.floor(rows.values)) | (np.abs(rows.values) > 2**53)).any(axis=1)
+    if wrong.any():
+        raise ValueError(f"{path}, line {rows.lines[int(wrong.argmax())]}: whole numbers are expected")
+    return rows.values.astype(np.int64)
 
 
-def _rows(path: Path, width: int | None) -> np.ndarray:
-    """The numbers of a file, separated by commas, (lines, width) float64; None: as many as in the first line."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+def _rows(path: Path, width: int | None, *, may_be_empty: bool = False) -> _Rows:
+    """The numbers of a file, separated by commas; of width None, as many in each line as in the first."""
+    rows, lines = [], []
+    for number, line in numbered_lines(path):
         try:
             row = [float(cell) for cell in line.split(",")]
         except ValueError:
@@ -159,7 +175,10 @@ def _rows(path: Path, width: int | None) -> np.ndarray:
         if len(row) != width or not np.isfinite(row).all():
             raise ValueError(f"{path}, line {number}: {width} finite numbers are expected, got {line[:40]!r}")
         rows.append(row)
-    return np.array(rows, np.float64).reshape(len(rows), width or 0)
+        lines.append(number)
+    if not rows and not may_be_empty:
+        raise ValueError(f"{path}: the file is empty; give a line of numbers for each node, or each graph")
+    return _Rows(np.array(rows, np.float64).reshape(len(rows), width or 0), lines)
 
 
 DATA = DataSet(name="tu", config=TU, load=load)

@@ -51,9 +51,12 @@ class Classification(Objective):
         """See `Objective`.
 
         Raises:
-            ValueError: the data have no classes.
+            ValueError: the data have no classes, or are graphs.
         """
         super().__init__(options, spec)
+        if "edges" in spec.keys:
+            goal = "graph_classification" if "graph" in spec.keys else "node_classification"
+            raise ValueError(f"objective classification reads no graphs; set objective.name={goal}")
         if spec.num_classes is None or spec.num_classes < 2:
             raise ValueError(
                 f"objective classification needs data with two classes or more, not {spec.num_classes}; "

@@ -26,7 +26,13 @@ def check_logits(logits: Tensor, target: Tensor, spec: Spec) -> None:
         ValueError: they are not.
     """
     classes = spec.num_classes or 0
-    if logits.shape[:-1] != target.shape or logits.shape[-1] < classes:
+    if logits.shape[:-1] != target.shape:
+        raise ValueError(
+            f"the model gives logits of shape {tuple(logits.shape)} for targets of shape {tuple(target.shape)}, which "
+            "do not belong together; set the objective.name that fits: node_classification for the nodes of a graph, "
+            "graph_classification for whole graphs"
+        )
+    if logits.shape[-1] < classes:
         raise ValueError(
             f"the model gives logits of shape {tuple(logits.shape)} for targets of shape {tuple(target.shape)} in "
             f"{classes} classes; set model.num_classes={classes}"
