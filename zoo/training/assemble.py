@@ -320,8 +320,9 @@ def _check_sizes(model: nn.Module, spec: Spec, data: Mapping[str, Any]) -> None:
 
 def option_for(name: str, value: Any, options: Container[str]) -> str | None:
     """The option of the data, among those that they have, by which a model's field would have a value."""
-    option = FROM_OPTIONS.get(name)
-    return option if option in options and (name != "in_channels" or value in CHANNELS) else None
+    if name not in FROM_OPTIONS or (name == "in_channels" and value not in CHANNELS):
+        return None
+    return FROM_OPTIONS[name] if FROM_OPTIONS[name] in options else None
 
 
 def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> TrainerConfig:
