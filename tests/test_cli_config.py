@@ -28,20 +28,43 @@ def test_a_created_config_is_one(model, data, uncomment, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "goal"),
+    ("model", "data", "words", "goal"),
     [
-        ("lstm", "bouncing_ball", "forecasting"),
-        ("rnn", "brackets", "classification"),
-        ("mamba", "copying", "causal_lm"),
-        ("bert", "docstrings", "sentence_embedding"),
-        ("clip", "docstrings", "contrastive"),
-        ("mlp", "diabetes", "regression"),
-        ("t5", "text", "span_corruption"),
-        ("t5", "sorting", "seq2seq"),
+        ("lstm", "bouncing_ball", [], "forecasting"),
+        ("rnn", "brackets", [], "classification"),
+        ("mamba", "copying", [], "causal_lm"),
+        ("bert", "docstrings", [], "sentence_embedding"),
+        ("clip", "docstrings", ["model.vision=text"], "contrastive"),
+        ("mlp", "diabetes", [], "regression"),
+        ("t5", "text", ["model.vocab_size=356"], "span_corruption"),
+        ("t5", "sorting", [], "seq2seq"),
     ],
 )
-def test_a_created_config_has_the_objective_that_the_data_ask_for(model, data, goal, run):
-    assert f"objective:\n  name: {goal}\n" in run("create-config", model, "--data", data)
+def test_a_created_config_has_the_objective_that_the_data_ask_for(model, data, words, goal, run):
+    assert f"objective:\n  name: {goal}\n" in run("create-config", model, "--data", data, *words)
+
+
+def test_no_config_is_created_of_what_its_objective_would_refuse(capsys):
+    assert main(["create-config", "clip", "--data", "docstrings"]) == 2
+    assert "set model.vision=text" in capsys.readouterr().err
+
+
+def test_a_config_created_for_weights_reads_photos_and_captions_as_they_do(run, tmp_path, no_report):
+    folder(tmp_path / "photos", range(12))
+    (tmp_path / "config.yaml").write_text(run("create-config", "clip.digits", "--data", tmp_path / "photos"))
+    data = RunConfig.read(tmp_path / "config.yaml").data
+    assert (data["image_size"], data["in_channels"], data["seq_len"]) == (8, 1, 27)
+    run("train", tmp_path / "config.yaml", "trainer.steps=1", "--out", tmp_path / "run", "-q")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "create-config"])
+@pytest.mark.parametrize(("option", "own"), [("seq_len", 27), ("in_channels", 1)])
+def test_data_that_weights_cannot_follow_are_refused_with_the_option_that_helps(command, option, own, tmp_path, capsys):
+    folder(tmp_path / "photos", range(12))
+    words = ["data.seq_len=27", "data.in_channels=1", f"data.{option}={own + 2}"]
+    out = ["--out", str(tmp_path / "run")] if command == "finetune" else []
+    assert main([command, "clip.digits", "--data", str(tmp_path / "photos"), *words, *out]) == 2
+    assert f"give data.{option}={own}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("model", "data", "size"), [("inception_v3", "digits", 107), ("r3d_18", "moving_digits", 32)])

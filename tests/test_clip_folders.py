@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -230,10 +231,29 @@ def test_a_tower_s_config_that_says_anything_at_all_is_read_or_refused(kind, tmp
     fields = {"hidden_size", "num_hidden_layers", "eos_token_id", "hidden_act", "layer_norm_eps", "image_size"}
     fields |= {"width", "layers", "mlp_ratio", "head_width", "heads", "pool_type", "eos_id", *open_clip.PLAIN}
     reader = clip.MODEL_TYPES[kind]
-    assert reader({})["dim"] == 512
+    assert reader({"model_cfg": {}})["dim"] == 512
     for tower, name, value in itertools.product(("vision", "text"), sorted(fields), (None, ["a"], {}, "linear", 0, -1)):
         told = {f"{tower}_{'config' if kind == 'clip' else 'cfg'}": {name: value}}
         told = {"model_type": "clip", **told} if kind == "clip" else {"model_cfg": told}
         (tmp_path / file).write_text(json.dumps(told))
         with contextlib.suppress(ConfigError):
             zoo.config(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"preprocess_cfg": {}}, "model_cfg, which describes the network, is missing"),
+        ({"model_cfg": {"vision_cfg": {"width": math.inf}}}, "width must be a finite number, got inf"),
+        ({"model_cfg": {"vision_cfg": {"mlp_ratio": math.nan}}}, "mlp_ratio must be a finite number, got nan"),
+        ({"model_cfg": {"vision_cfg": {"head_width": -math.inf}}}, "head_width must be a finite number"),
+        ({"model_cfg": {"text_cfg": {"mlp_ratio": 10**400}}}, "mlp_ratio must be a finite number"),
+        ({"model_cfg": {"init_logit_bias": math.nan}}, "init_logit_bias must be a finite number"),
+        ({"model_cfg": {"text_cfg": {"layers": math.inf}}}, "text_depth"),
+    ],
+    ids=["no network", "width", "mlp_ratio", "head_width", "a number too large", "bias", "depth"],
+)
+def test_an_open_clip_config_without_a_network_or_with_no_finite_numbers_is_refused_by_name(told, message, tmp_path):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=message):
+        zoo.config(f"local-dir:{tmp_path}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import test_architectures as general
@@ -15,6 +16,7 @@ from toys import trainer
 import zoo
 from zoo.architectures.clip import ARCHITECTURE, CLIPConfig
 from zoo.architectures.clip.transformer import end_of
+from zoo.registry import UnknownName, resolve
 from zoo.training.data import Spec, Splits
 from zoo.training.objectives import Loss, NoOptions, Objective
 from zoo.weights.fit import MismatchError
@@ -233,3 +235,20 @@ class Pairs:
 
     def fetch(self, indices, rngs):
         return {name: tensor[list(indices)] for name, tensor in self.tensors.items()}
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "ViT-L-14", "ViT-L-14-336"])
+def test_a_name_that_a_plain_vit_could_have_stands_for_no_clip_but_leads_to_it(name):
+    nearest = "clip_" + re.sub(r"\W", "_", name.removesuffix("@336px").lower())
+    with pytest.raises(UnknownName, match=f"did you mean .*{nearest}"):
+        zoo.config(name)
+
+
+def test_no_spelling_of_an_alias_stands_for_another_network():
+    for alias, target in ARCHITECTURE.aliases.items():
+        for spelling in (alias, re.sub(r"[\W]", "-", alias), re.sub(r"[\W]", "_", alias.lower())):
+            try:
+                found = resolve(spelling)
+            except UnknownName:
+                continue
+            assert (found.architecture.name, found.preset) == ("clip", target.partition(".")[0]), spelling

@@ -42,6 +42,20 @@ def test_every_architecture_s_file_answers_as_it_does(architecture, format, tmp_
     check(perturbed(architecture), tmp_path / f"model{SUFFIXES[format]}", format)
 
 
+@pytest.mark.parametrize("vision", ["vit", "text"])
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_file_compares_any_number_of_images_with_any_other_of_texts(format, vision, tmp_path):
+    record = next(record for record in architectures() if record.name == "clip")
+    model = perturbed(record, dataclasses.replace(record.tiny, vision=vision))
+    path = export(model, tmp_path / f"model{SUFFIXES[format]}", format)
+    for images, texts in ((1, 5), (4, 1), (3, 3)):
+        inputs = model.example_inputs(images) | {"tokens": model.example_inputs(texts)["tokens"]}
+        with torch.no_grad():
+            expected = tree_leaves(model(**inputs))
+        assert expected[0].shape == (images, texts)
+        torch.testing.assert_close(answers(path, format, inputs), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_file_names_no_class_of_this_package(tmp_path):
     model = build(next(record for record in architectures() if record.name == "mae")).eval()
     export(model, tmp_path / "model.pt2", "torch")
@@ -97,11 +111,12 @@ def test_a_file_answers_for_graphs_of_any_size_and_number(format, readout, tmp_p
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
+        ("clip.digits", {"image": ["image_batch", 1, 8, 8], "tokens": ["tokens_batch", 27]}),
         ("gcn_cora", {"nodes": ["num_nodes", 1433], "edges": [2, "num_edges"]}),
         ("gin_mutag", {"nodes": ["num_nodes", 7], "edges": [2, "num_edges"], "graph": ["num_nodes"]}),
     ],
 )
-def test_the_command_names_the_open_axes_of_graphs(run, tmp_path, name, inputs):
+def test_the_command_names_the_axes_that_are_open(run, tmp_path, name, inputs):
     facts = json.loads(run("export", name, "--out", tmp_path / "a.pt2", "--format", "torch", "--json"))
     assert facts["inputs"] == inputs
 

@@ -240,3 +240,42 @@ def test_a_template_has_a_place_for_the_class(tmp_path):
         options(tmp_path, templates=("{}", "a photo"))
     with pytest.raises(ValueError, match="0 class folders"):
         load(options(tmp_path, templates=("{}",)))
+
+
+README = [("project/README.txt", "what it is"), ("project/logo.png", picture(1)), ("project/setup.json", "{}")]
+
+
+@pytest.mark.parametrize(
+    ("place", "members", "kind"),
+    [
+        ("classes/archive.tar", list(samples(0, 2)), "image_folder"),
+        ("source/tests/fixture.tar", list(samples(0, 2)), "text"),
+        ("source/fixture.tar", README, "text"),
+        ("source/empty.tar", [], "text"),
+        ("source/late.tar", [("main.py", "print(1)"), *samples(0, 1)], "image_text"),
+        ("source/train/0.tar", list(samples(0, 20)), "image_text"),
+        ("source/val/0.tar", list(samples(0, 2)), "text"),
+        ("captioned/photos.tar", README, "image_text"),
+        ("captioned/photos.tar", list(samples(0, 20)), "image_text"),
+    ],
+)
+def test_a_tar_file_counts_where_it_is_read_and_if_it_holds_pairs(place, members, kind, tmp_path):
+    photos(tmp_path / "classes")
+    folder(tmp_path / "captioned", range(20))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "source/code").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "source/code/main.py").write_text("print(1)\n")
+    tar(tmp_path / place, members)
+    path = tmp_path / place.partition("/")[0]
+    assert locate(str(path))["name"] == kind
+    if kind == "image_text":
+        assert len(load(options(path, test_fraction=0.0)).train) in (1, 20)
+
+
+def test_captions_count_where_they_are_read(tmp_path):
+    folder(tmp_path / "train/.cache", range(2))
+    folder(tmp_path / "val", range(2))
+    assert locate(str(tmp_path))["name"] != "image_text"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/x.tar").write_bytes(b"no tar file")
+    assert locate(str(tmp_path / "broken"))["name"] == "text"

@@ -108,6 +108,7 @@ def test_a_model_in_half_precision_answers_nearly_alike(model):
 @pytest.mark.peers
 @torch.no_grad()
 def test_classes_lie_where_open_clip_puts_them(tmp_path):
+
     open_clip = imported("open_clip")
 
     reader = learnt()
@@ -147,6 +148,10 @@ def test_images_and_texts_lie_in_one_space(model, tmp_path):
     torch.testing.assert_close(images[0], model.eval().encode_image(first[None])[0])
     with pytest.raises(ValueError, match="there is no text"):
         embed_texts(model, [])
+    with pytest.raises(TypeError, match="texts 'abc' is one text"):
+        embed_texts(model, "abc")
+    with pytest.raises(TypeError, match="texts hold 3, which is no text"):
+        embed_texts(model, ["abc", 3])
 
 
 @torch.no_grad()
@@ -172,8 +177,23 @@ def test_weights_know_the_classes_of_their_training_and_what_these_were_called(s
         (["cat", "dog"], "a {}", TypeError, "templates 'a {}' is one text"),
         (["cat", "dog"], ["a {}", "a photo"], ValueError, "template 'a photo' has no {}"),
         (["cat", "dog"], [], ValueError, "there is no template"),
+        ([], None, ValueError, "knows none of its own"),
+        (["cat", 3], None, TypeError, "labels hold 3, which is no text"),
+        (["cat", "dog"], ["a {}", None], TypeError, "templates hold None, which is no text"),
     ],
-    ids=["none", "one", "empty", "twice", "text", "template text", "no place", "no template"],
+    ids=[
+        "none",
+        "one",
+        "empty",
+        "twice",
+        "text",
+        "template text",
+        "no place",
+        "no template",
+        "empty list",
+        "number",
+        "no text",
+    ],
 )
 def test_what_cannot_be_asked_is_refused(model, labels, templates, error, message):
     with pytest.raises(error, match=message):
@@ -218,6 +238,20 @@ def test_the_command_takes_labels_as_words_or_as_a_file(saved, run, tmp_path):
     assert {choice["label"] for choice in own[0]["top"]} == set(LABELS)
     table = run("predict", saved, tmp_path / "p", "--template", "some {}", "--template", "{}")
     assert table.splitlines()[0].split() == ["INPUT", "LABEL", "CONFIDENCE", "NEXT"]
+
+
+def test_the_command_takes_more_labels_than_a_file_s_name_has_room_for(saved, run, tmp_path):
+    photos(tmp_path / "p", 1)
+    labels = [f"class number {number}" for number in range(100)]
+    found = json.loads(run("predict", saved, tmp_path / "p", "--labels", ",".join(labels), "--top", "100", "--json"))
+    assert {choice["label"] for choice in found[0]["top"]} == set(labels)
+
+
+@pytest.mark.parametrize("given", [",", "", " , "])
+def test_empty_labels_are_told_from_none(given, saved, tmp_path, capsys):
+    assert main(["predict", str(saved), str(photos(tmp_path / "p", 1)), "--labels", given]) == 2
+    said = "labels are empty; give two or more, or leave them away to take those of the training: flower, temple, ship"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

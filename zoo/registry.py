@@ -124,8 +124,10 @@ def normalise(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean a, b?` with the names nearest to `name`, or the empty string."""
-    close = difflib.get_close_matches(name, list(known), 3)
+    """`; did you mean a, b?` with the names that end in `name`, then those nearest to it, or the empty string."""
+    known = list(known)
+    longer = [each for each in known if name and each.endswith(f"_{name}")]
+    close = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, known, 3)]))[:3]
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 
@@ -276,7 +278,7 @@ def resolve(name: str) -> Resolved:
     if architecture is None:
         known = [name for found in ARCHITECTURES.records().values() for name in (*found.names(), *found.aliases)]
         folder = f"; for the folder of that name say local-dir:{name}" if os.path.isdir(name) else ""
-        hint = folder or did_you_mean(base, known) or "; `zoo list` shows all"
+        hint = folder or did_you_mean(re.sub(r"\W", "_", base), known) or "; `zoo list` shows all"
         raise UnknownName(f"unknown model {name!r}{hint}")
     preset, _, alias_tag = architecture.target(base).partition(".")
     return Resolved(architecture, preset, tag or alias_tag or None, architecture.preset(preset))

@@ -292,7 +292,8 @@ def batch(
         pairs: for each text another that belongs to it.
         max_seq_len: longer texts lose their end, of two the longer one first.
         fill: the batch has `max_seq_len` positions whatever its texts, so that its shape never changes.
-        end: the last token of every text is the one that ends it, for models that read a text at its end, as CLIP does.
+        end: the last token of every text is the one that ends it, for models that read a text at its end, as CLIP does;
+            a text that holds this token itself, or with bytes the byte 0, ends there for them.
 
     Returns:
         `tokens` (batch, seq) int64, `mask` (batch, seq) bool, True where there is a token, and with pairs `segments`

@@ -59,8 +59,16 @@ def template(model: str, model_config: Any, goal: str, changes: Mapping[str, Any
     return "\n".join(lines) + "\n"
 
 
-def starting_data(data: Mapping[str, Any], task: str, model_config: Any) -> dict[str, Any]:
-    """The data section with what such a model asks of images: generators draw in [-1, 1], at sizes of their own."""
+def starting_data(data: Mapping[str, Any], task: str, model_config: Any, fixed: bool) -> dict[str, Any]:
+    """The data section with what such a model asks of images: generators draw in [-1, 1], at sizes of their own.
+
+    Args:
+        data: the section so far.
+        task: the architecture's.
+        model_config: the config that the model's name stands for.
+        fixed: whether it stands for weights, which do not follow the data.
+    """
+    from zoo.training.assemble import FROM_OPTIONS, option_for
     from zoo.training.data import DATA_SETS
     from zoo.training.data.images import ImageOptions
     from zoo.training.objectives import DEFAULT
@@ -68,8 +76,12 @@ def starting_data(data: Mapping[str, Any], task: str, model_config: Any) -> dict
     section = {**data}
     if DEFAULT.get(task) == "adversarial" and issubclass(DATA_SETS.find(data["name"]).config, ImageOptions):
         section |= {"normalize": "range"}
-    if data["name"] in PHOTOS and hasattr(model_config, "image_size"):
-        section |= {"image_size": model_config.image_size}
+    if data["name"] in PHOTOS:
+        fields = FROM_OPTIONS if fixed else ("image_size",)
+        options = {field.name for field in dataclasses.fields(DATA_SETS.find(data["name"]).config)}
+        own = {name: getattr(model_config, name) for name in fields if hasattr(model_config, name)}
+        asked = {option_for(name, value, options): value for name, value in own.items()}
+        section |= {option: value for option, value in asked.items() if option is not None}
     return section
 
 
@@ -85,6 +97,8 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
         ConfigError: the two do not go together, or a setting is none; the message names it.
         OSError: the data cannot be read.
     """
+    import torch
+
     from zoo.config import merge
     from zoo.training.assemble import assemble
     from zoo.training.objectives import DEFAULT, inputs
@@ -100,6 +114,8 @@ def objective_for(model: str, task: str, changes: Mapping[str, Any]) -> str:
             raise
         note(f"not tried out, for the data cannot be read: {error}")
         return run.objective.get("name") or DEFAULT[task]
+    with torch.device("meta"):
+        parts.objective.build(parts.model)  # it may refuse the model, as it would at the start of training
     batch = parts.splits.train.fetch([0], None)
     sample = inputs({name: value.to("meta") for name, value in batch.items()}, parts.arguments)
     try:

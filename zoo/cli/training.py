@@ -275,10 +275,11 @@ def create_config(
     import zoo
     from zoo.cli.template import objective_for, starting_data, template
     from zoo.config import parse_overrides
+    from zoo.training.assemble import has_weights
     from zoo.training.data.locate import locate
 
     name, changes = create_name(model), parse_overrides(overrides or [])
     task, config = zoo.describe(name).task, zoo.config(name)
-    changes["data"] = {**starting_data(locate(data), task, config), **changes.get("data", {})}
+    changes["data"] = {**starting_data(locate(data), task, config, has_weights(name, {})), **changes.get("data", {})}
     goal = objective_for(name, task, changes)
     typer.echo(template(name, config, goal, changes, data), nl=False)

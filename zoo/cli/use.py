@@ -1,5 +1,6 @@
 """`zoo predict`, `generate` and `export`: a model at work, here and elsewhere."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -86,7 +87,7 @@ def _labels(given: str) -> list[str]:
     """
     from zoo.training.data.labelled_text import read_lines
 
-    if Path(given).is_file() or Path(given).suffix == ".txt":
+    if os.path.isfile(given) or Path(given).suffix == ".txt":
         return [line.strip() for line in read_lines(existing(Path(given), "file of labels")) if line.strip()]
     return [label.strip() for label in given.split(",") if label.strip()]
 
@@ -194,7 +195,7 @@ def export(
     built = zoo.create(weights_name(model))
     path = write(built, out, format.value, image_size=image_size)
     example = inputs_of(built, 1, image_size)
-    axes = axes_of(example)
+    axes = axes_of(built, example)
     inputs = {name: [axes[name].get(i, side) for i, side in enumerate(x.shape)] for name, x in example.items()}
     facts = {"out": str(path), "format": format.value, "bytes": path.stat().st_size, "inputs": inputs}
     if as_json:

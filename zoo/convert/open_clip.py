@@ -1,5 +1,6 @@
 """Folders of open_clip: what open_clip_config.json says of the network, and of the images that it reads."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,14 +41,20 @@ TEXT = {
 
 
 def read_config(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Our fields from the object in such a file; sizes that it leaves out are open_clip's own."""
+    """Our fields from the object in such a file; sizes that it leaves out are open_clip's own.
+
+    Raises:
+        ConfigError: it says nothing of the network, or a setting asks for what ours cannot do.
+    """
+    if theirs.get("model_cfg") is None:
+        raise ConfigError("model_cfg, which describes the network, is missing; use another copy")
     model = part(theirs, "model_cfg")
     image, text = part(model, "vision_cfg"), part(model, "text_cfg")
     layers, width = image.get("layers", 12), number(image, "width", 768)
     fields: dict[str, Any] = {
         "dim": model.get("embed_dim", 512),
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu",
-        "logit_bias": model.get("init_logit_bias"),
+        "logit_bias": None if model.get("init_logit_bias") is None else number(model, "init_logit_bias", 0),
         "image_size": _side(image.get("image_size", 224)),
         **translate(image, {}, PLAIN | IMAGE),
         **translate(
@@ -100,10 +107,12 @@ def part(theirs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def number(theirs: Mapping[str, Any], name: str, default: float) -> Any:
-    """A number within a config."""
+    """A number within a config, which JSON of Python's lets be infinite or none at all."""
     found = theirs.get(name, default)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ConfigError(f"{name} must be a number, got {found!r}")
+    if not abs(found) <= sys.float_info.max:
+        raise ConfigError(f"{name} must be a finite number, got {str(found)[:9]}")
     return found
 
 

@@ -13,6 +13,8 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from zoo import kernels
+from zoo.pipelines.zero_shot import TASK
+from zoo.registry import architecture_of
 from zoo.storage import check_place, staged_file
 from zoo.weights import provenance_of
 
@@ -91,17 +93,35 @@ def inputs_of(model: nn.Module, batch_size: int, image_size: int | None = None) 
     return inputs
 
 
-def axes_of(inputs: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
-    """The axes that a file leaves open, by their number, and what they are called: the batch, or a graph's sizes."""
+def axes_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
+    """The axes that a file leaves open, by their number, and what they are called.
+
+    They are the batch, or a graph's sizes; and where a model compares all with all, as images with texts, there may be
+    another number of each.
+    """
     if "edges" in inputs:
         open_axes = {"nodes": {0: "num_nodes"}, "edges": {1: "num_edges"}, "graph": {0: "num_nodes"}}
         return {name: open_axes[name] for name in inputs}
-    return {name: {0: "batch"} for name in inputs}
+    return {name: {0: f"{name}_batch" if _compares(model) else "batch"} for name in inputs}
+
+
+def _compares(model: nn.Module) -> bool:
+    """Whether a model compares each row of its first input with each of its second, so that these are no pairs."""
+    record = architecture_of(model)
+    return record is not None and record.task == TASK
+
+
+def _uneven(model: nn.Module, batch_size: int, image_size: int | None) -> dict[str, Tensor]:
+    """Inputs of which each has another number of rows, where the model takes that."""
+    inputs = inputs_of(model, batch_size, image_size)
+    if not _compares(model):
+        return inputs
+    return {name: inputs_of(model, batch_size + more, image_size)[name] for more, name in enumerate(inputs)}
 
 
 def _program(model: nn.Module, image_size: int | None) -> ExportedProgram:
-    inputs = inputs_of(model, 2, image_size)
-    shapes = {name: {axis: Dim(word) for axis, word in axes.items()} for name, axes in axes_of(inputs).items()}
+    inputs = _uneven(model, 2, image_size)
+    shapes = {name: {axis: Dim(word) for axis, word in axes.items()} for name, axes in axes_of(model, inputs).items()}
     plain = model.register_forward_hook(_plain)
     try:
         with (
@@ -146,7 +166,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _compare(model: nn.Module, path: Path, format: Format, image_size: int | None) -> None:
-    inputs = inputs_of(model, 3, image_size)
+    inputs = _uneven(model, 3, image_size)
     found = _run_onnx(path, inputs) if format == "onnx" else _run_torch(path, inputs)
     expected = [leaf for leaf in tree_leaves(model(**inputs)) if isinstance(leaf, Tensor)]
     for answer, truth in zip(found, expected, strict=True):

@@ -95,8 +95,8 @@ def zero_shot(
             a template has no place for a label.
     """
     labels, known = classes_for(model, labels), prompts_of(model)
-    if isinstance(templates, str):
-        raise TypeError(f"templates {templates!r} is one text, not several; put it into brackets")
+    if templates is not None:
+        _check_texts("templates", templates)
     if templates is None and all(label in known for label in labels):
         prompts = [known[label] for label in labels]
     else:
@@ -116,8 +116,13 @@ def embed_texts(model: nn.Module, texts: Sequence[str]) -> Tensor:
 
     Returns:
         (texts, dim) float32, each of length 1, on the model's device.
+
+    Raises:
+        TypeError: texts is a single one, or one of them is no text.
+        ValueError: the model is no CLIP, or has no tokenizer; or there is no text.
     """
     check_tells_by_texts(model)
+    _check_texts("texts", texts)
     built: Any = model
     reader, device, training = tokenizer(model), next(model.parameters()).device, model.training
     found = []
@@ -161,12 +166,18 @@ def classes_for(model_or_name: nn.Module | str, labels: Sequence[str] | None) ->
         labels: as for `zero_shot`, which checks them by this.
 
     Raises:
+        TypeError: labels is a single text, or one of them is no text.
         ValueError: the model is no CLIP; or there are no labels, fewer than two, or twice the same.
     """
     check_tells_by_texts(model_or_name)
-    if isinstance(labels, str):
-        raise TypeError(f"labels {labels!r} is one text, not several; put two or more into brackets")
-    chosen = [label.strip() for label in (prompts_of(model_or_name) if labels is None else labels)]
+    if labels is not None:
+        _check_texts("labels", labels)
+    known = prompts_of(model_or_name)
+    chosen = [label.strip() for label in (known if labels is None else labels)]
+    if not chosen and known:
+        raise ValueError(
+            f"labels are empty; give two or more, or leave them away to take those of the training: {_few(list(known))}"
+        )
     if not chosen:
         raise ValueError(
             f"{_called(model_or_name)} tells images apart by whatever words it is given, and knows none of its own; "
@@ -208,6 +219,19 @@ def prompts_of(model_or_name: nn.Module | str) -> dict[str, tuple[str, ...]]:
     if facts.preprocessing is None:
         return {}
     return dict(zip(facts.labels, preprocessing(model_or_name).prompts, strict=False))
+
+
+def _check_texts(what: str, given: Sequence[str]) -> None:
+    """Refuse a single text, whose letters would count as several, and what is no text."""
+    if isinstance(given, str):
+        raise TypeError(f"{what} {given!r} is one text, not several; put it into brackets")
+    for each in given:
+        if not isinstance(each, str):
+            raise TypeError(f"{what} hold {each!r}, which is no text; put it into quotation marks")
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
 
 
 def _called(model_or_name: nn.Module | str) -> str:

@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,12 @@ HARMLESS = {
     "trainer.eval_every", "trainer.eval_batch_size",
 }  # fmt: skip
 """What may change when a run is resumed, for it does not change the weights (`eval_every`: see `check_same_run`)."""
+
+
+FROM_OPTIONS = {"image_size": "image_size", "in_channels": "in_channels", "max_seq_len": "seq_len"}
+"""Fields of a model that follow from an option of the data, where these have it."""
+CHANNELS = (1, 3)
+"""What photos can be read with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,7 @@ def assemble(config: RunConfig, model: nn.Module | None, data: Splits | None, ob
     section, splits = _data(_read_alike(config.data, config.model) if data is None else config.data, data)
     named, model = _model(config, model, splits.spec)
     goal, objective = _objective(config.objective, objective, model, splits.spec)
-    _check_sizes(model, splits.spec)
+    _check_sizes(model, splits.spec, section)
     resolved = replace(
         config, data=section, model=named, objective=goal, trainer=_lengths(config.trainer, section, len(splits.train))
     )
@@ -152,7 +158,7 @@ def _read_alike(data: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[st
 def _weights(model: Mapping[str, Any]) -> str | None:
     """The name of the weights to start from, if a model section names some."""
     name, place = model.get("name"), str(model.get("weights") or "").removeprefix(factory.LOCAL)
-    if not isinstance(name, str) or not _has_weights(name, model):
+    if not isinstance(name, str) or not has_weights(name, model):
         return None
     if place and Path(place).is_dir():
         return f"{factory.LOCAL}{place}"
@@ -180,7 +186,7 @@ def _model(config: RunConfig, model: nn.Module | None, spec: Spec) -> tuple[dict
         _check_kind(record, config.data, spec)
         options = {key: value for key, value in section.items() if key != "name"}
         known = {field.name for field in fields(factory.config(name))}
-        adaptable = _adaptable(name, record) if _has_weights(name, options) else tuple(spec.model_fields())
+        adaptable = _adaptable(name, record) if has_weights(name, options) else tuple(spec.model_fields())
         filled = {k: v for k, v in spec.model_fields().items() if k in adaptable and k in known and k not in options}
         if "in_features" in filled and {"in_features", "vocab_size"} <= known - options.keys():
             filled["vocab_size"] = spec.vocab_size  # a network that reads either: numbers, if the data have no tokens
@@ -249,7 +255,8 @@ def _renew_head(model: nn.Module, labels: tuple[str, ...]) -> None:
     vars(model)["load_report"] = replace(report, adapted=(*report.adapted, note))
 
 
-def _has_weights(name: str, options: Mapping[str, Any]) -> bool:
+def has_weights(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a name, with the options of `zoo.create`, stands for weights and not only for a shape."""
     return ":" in name or "." in name or bool(options.get("pretrained")) or options.get("weights") is not None
 
 
@@ -290,7 +297,7 @@ def _check_names(model: nn.Module, spec: Spec, objective: Objective | type[Objec
             raise ConfigError(f"objective {objective.name} needs {name!r}, but the data give {given}; choose another")
 
 
-def _check_sizes(model: nn.Module, spec: Spec) -> None:
+def _check_sizes(model: nn.Module, spec: Spec, data: Mapping[str, Any]) -> None:
     """Compare the model's config with the data."""
     own, who = getattr(model, "config", None), type(model).__name__
     for name, given in spec.model_fields().items():
@@ -304,10 +311,18 @@ def _check_sizes(model: nn.Module, spec: Spec) -> None:
                 f"data.tokenizer, or if it starts without weights, set model.vocab_size={given}"
             )
         if not enough:
+            option = option_for(name, has, data)
+            remedy = "choose other data" if option is None else f"give data.{option}={has}"
             raise ConfigError(
-                f"{who} has {name} {has}, but the data have {given}; choose other data, or train with "
-                f"model.{name}={given}"
+                f"{who} has {name} {has}, but the data have {given}; {remedy}, or train with model.{name}={given}"
             )
+
+
+def option_for(name: str, value: Any, options: Container[str]) -> str | None:
+    """The option of the data, among those that they have, by which a model's field would have a value."""
+    if name not in FROM_OPTIONS or (name == "in_channels" and value not in CHANNELS):
+        return None
+    return FROM_OPTIONS[name] if FROM_OPTIONS[name] in options else None
 
 
 def _lengths(config: TrainerConfig, data: Mapping[str, Any], samples: int) -> TrainerConfig:

@@ -192,10 +192,6 @@ ARCHITECTURE = Architecture(
         "clip_resnet101": 119_688_033,
     },
     aliases={
-        "ViT-B/32": "clip_vit_b_32",
-        "ViT-B/16": "clip_vit_b_16",
-        "ViT-L/14": "clip_vit_l_14",
-        "ViT-L/14@336px": "clip_vit_l_14_336",
         "RN50": "clip_resnet50",
         "RN101": "clip_resnet101",
         "ViT-B-32-quickgelu": "clip_vit_b_32",

@@ -83,6 +83,8 @@ class CLIPConfig:
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
+        if self.logit_bias is not None and not math.isfinite(self.logit_bias):
+            raise ValueError(f"logit_bias {self.logit_bias} is not finite")
         if self.end_token is not None and not 0 <= self.end_token < self.vocab_size:
             raise ValueError(f"end_token {self.end_token} is not among the {self.vocab_size} tokens of vocab_size")
         self._check_towers()

@@ -1,5 +1,6 @@
 """Images with captions as files: a text beside each image, or a table that names images and says what they show."""
 
+import itertools
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,6 +14,8 @@ from zoo.training.data.web_shards import captions_in_lines, captions_of
 IMAGE_COLUMNS = ("image", "file_name", "filepath", "path")
 CAPTION_COLUMNS = ("caption", "text", "title")
 """What the columns of such tables are usually called, the likeliest first."""
+LOOKED_AT = 1000
+"""Entries of a folder that are enough to know whether its photos have captions."""
 
 
 class Files:
@@ -54,12 +57,20 @@ def files_beside(root: Path) -> tuple[Files, list[str]]:
     return Files(captions), alone
 
 
+def has_captions_beside(root: Path) -> bool:
+    """Whether one of the first photos found below a folder has a .txt file of its name."""
+    some = itertools.islice(root.rglob("*"), LOOKED_AT)
+    return any(_is_photo(path, root) and path.with_suffix(".txt").is_file() for path in some)
+
+
 def photos_below(root: Path) -> Iterator[Path]:
     """The images below a folder in the order of their paths; what is hidden is not looked at."""
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
+    yield from (path for path in sorted(root.rglob("*")) if _is_photo(path, root))
+
+
+def _is_photo(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def files_in_table(path: Path, image: str | None, caption: str | None) -> Files:

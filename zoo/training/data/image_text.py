@@ -19,11 +19,11 @@ from torch import Tensor
 from zoo.tokenizer import ByteTokenizer, Tokenizer, batch, named_tokenizer, tokenizer_files
 from zoo.training.data import DataSet, Spec, Splits
 from zoo.training.data.arrays import check_fractions, hold_out
-from zoo.training.data.caption_files import Files, files_beside, files_in_table
+from zoo.training.data.caption_files import Files, files_beside, files_in_table, has_captions_beside
 from zoo.training.data.image_folder import MEASURED, find_classes
 from zoo.training.data.images import ImageOptions, normalisation
 from zoo.training.data.photos import View, open_image
-from zoo.training.data.web_shards import Shards, expand
+from zoo.training.data.web_shards import Shards, expand, is_shard
 
 LAYOUT = (
     "give a folder of images with a .txt beside each, a .jsonl, .csv or .tsv table of images and captions, or "
@@ -229,16 +229,26 @@ def _sources(options: ImageText) -> dict[str, Source]:
     if not path.is_dir():
         raise FileNotFoundError(f"data.path {options.path!r} is no folder; {LAYOUT}")
     if (path / "train").is_dir():
-        return {name: _in_folder(path / name, options) for name in PARTS if (path / name).is_dir()}
+        return {folder.name: _in_folder(folder, options) for folder in folders_read(path)}
     named = {name: sorted(path.glob(f"{name}[-_.]*.tar")) for name in PARTS}
     if named["train"] and (named["val"] or named["test"]):
         return {name: _shards(shards, options) for name, shards in named.items() if shards}
     return {"train": _in_folder(path, options)}
 
 
+def folders_read(path: Path) -> list[Path]:
+    """The folders of the parts below a folder, or where it has no `train`, itself."""
+    return [path / name for name in PARTS if (path / name).is_dir()] if (path / "train").is_dir() else [path]
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tar files in a folder, not those below it."""
+    return sorted(path for path in folder.glob("*.tar") if path.is_file())
+
+
 def _in_folder(root: Path, options: ImageText) -> Source:
-    shards = sorted(path for path in root.glob("*.tar") if path.is_file())
-    if shards:
+    shards = shards_in(root)
+    if shards and (any(map(is_shard, shards)) or not has_captions_beside(root)):
         return _shards(shards, options)
     files, alone = files_beside(root)
     if not len(files):

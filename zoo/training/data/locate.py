@@ -8,9 +8,10 @@ from typing import Any
 
 from zoo.registry import did_you_mean, normalise
 from zoo.training.data import DATA_SETS, citation, graph_file, tu
-from zoo.training.data.caption_files import CAPTION_COLUMNS, IMAGE_COLUMNS
+from zoo.training.data.caption_files import CAPTION_COLUMNS, IMAGE_COLUMNS, has_captions_beside
 from zoo.training.data.image_folder import SUFFIXES
-from zoo.training.data.web_shards import RANGE
+from zoo.training.data.image_text import folders_read, shards_in
+from zoo.training.data.web_shards import RANGE, is_shard
 
 TABLES = frozenset({".csv", ".tsv", ".npz"})
 NAMED = frozenset({".jsonl", ".csv", ".tsv"})
@@ -66,11 +67,13 @@ def _kind_of_folder(path: Path) -> str:
     for name, known in (("citation", citation), ("tu", tu)):
         if known.names(path):
             return name
-    some = [file for _, file in zip(range(LOOKED_AT), path.glob("**/*"), strict=False)]
-    images = [file for file in some if file.suffix.lower() in SUFFIXES]
-    if any(file.suffix.lower() == SHARD for file in some) or any(file.with_suffix(".txt").is_file() for file in images):
+    parts = folders_read(path)
+    if all(map(has_captions_beside, parts)):
         return "image_text"
-    return "image_folder" if any(file.parent != path for file in images) else "text"
+    some = [file for _, file in zip(range(LOOKED_AT), path.glob("**/*"), strict=False)]
+    if any(file.suffix.lower() in SUFFIXES and file.parent != path for file in some):
+        return "image_folder"
+    return "image_text" if all(any(map(is_shard, shards_in(part))) for part in parts) else "text"
 
 
 def _has_captions(path: Path) -> bool:

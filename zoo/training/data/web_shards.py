@@ -26,6 +26,8 @@ READ = PHOTOS | {TEXT, RECORD}
 MAX_CAPTION = 2**20
 """Bytes of a member that holds captions; more is something else."""
 MAX_SHARDS = 100_000
+LOOKED_AT = 1000
+"""Members that are enough to know what a tar file holds."""
 BLOCK = 512
 """A tar file consists of blocks of so many bytes, and ends with one of zeros."""
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -98,15 +100,37 @@ def _samples(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
     """Name of a sample -> ending -> where that member begins and how many bytes it has."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     for member in _members(path):
-        folder, slash, last = member.name.rpartition("/")
-        stem, _, ending = last.partition(".")
-        if not stem or not member.isreg() or member.issparse() or (ending := ending.lower()) not in READ:
+        sample, ending = _named(member)
+        if ending not in READ:
             continue
-        parts = samples.setdefault(f"{folder}{slash}{stem}", {})
+        parts = samples.setdefault(sample, {})
         if ending in parts:
             raise ValueError(f"{path}: two members are called {member.name!r}; give each sample a name of its own")
         parts[ending] = member.offset_data, member.size
     return samples
+
+
+def _named(member: tarfile.TarInfo) -> tuple[str, str]:
+    """The sample that a member belongs to, and its ending; an empty one for what is no file with a name."""
+    folder, slash, last = member.name.rpartition("/")
+    stem, _, ending = last.partition(".")
+    named = stem and member.isreg() and not member.issparse()
+    return f"{folder}{slash}{stem}", ending.lower() if named else ""
+
+
+def is_shard(path: Path) -> bool:
+    """Whether the first members of a tar file include a sample, a photo with its caption; of another file, False."""
+    endings: dict[str, set[str]] = {}
+    try:
+        for member in itertools.islice(_members(path), LOOKED_AT):
+            sample, ending = _named(member)
+            found = endings.setdefault(sample, set())
+            found.add(ending)
+            if found & PHOTOS and found & {TEXT, RECORD}:
+                return True
+    except OSError:
+        return False
+    return False
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:
