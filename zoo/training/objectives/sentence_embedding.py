@@ -5,6 +5,7 @@ Source: the loss is van den Oord et al., 2018, "Representation learning with con
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from zoo.pipelines.embed import pool
 from zoo.training.data import Spec
 from zoo.training.objectives import Batch, Context, Loss, Networks, Objective, Phase
+from zoo.training.retrieval import pair_losses, recalls
+from zoo.training.rows import keep, kept
 
 PAIR = ("tokens", "mask", "pair_tokens", "pair_mask")
 
@@ -37,7 +40,8 @@ class SentenceEmbedding(Objective):
 
     A batch has `tokens` and `mask`, (batch, seq), and `pair_tokens` and `pair_mask`, (batch, other seq), of which rows
     of the same number belong together. The model takes `tokens` and `mask` and gives vectors, (batch, seq, dim). The
-    others of a microbatch are the rivals, so that its size matters: accumulation does not replace it.
+    others of a microbatch are the rivals, so that its size matters: accumulation does not replace it. When evaluating,
+    those of the whole split are.
     """
 
     name = "sentence_embedding"
@@ -58,36 +62,29 @@ class SentenceEmbedding(Objective):
 
     def loss(self, phase: Phase, nets: Networks, batch: Batch, ctx: Context) -> Loss:
         """The summed loss of both directions."""
-        cosines = self._cosines(nets, batch)
-        return Loss({"contrast": (self._contrast(cosines), len(cosines), 1.0)})
+        first, second = self._vectors(nets, batch)
+        logits, partner = first @ second.T / self.options.temperature, torch.arange(len(first), device=first.device)
+        directions = [F.cross_entropy(scores, partner, reduction="sum") for scores in (logits, logits.T)]
+        return Loss({"contrast": ((directions[0] + directions[1]) / 2, len(first), 1.0)})
 
     def evaluate(self, nets: Networks, batch: Batch, ctx: Context) -> dict[str, tuple[Tensor, Tensor | int]]:
-        """The loss, and how often a text's partner is the nearest, or among the ten nearest, of the batch.
+        """The vectors of this batch, to be compared with those of the whole split."""
+        places = torch.tensor([index for _, index in ctx.rows.samples])
+        return {
+            name: (keep(vectors, places), len(places))
+            for name, vectors in zip(("text", "partner"), self._vectors(nets, batch), strict=True)
+        }
 
-        Among those that are equally near, as all are to an encoder that tells nothing apart, chance decides: a hit
-        counts by its probability.
-        """
-        cosines = self._cosines(nets, batch)
-        metrics = {"loss": self._contrast(cosines)} | {f"recall@{k}": _found(cosines, k).sum() for k in (1, 10)}
-        return {name: (total, len(cosines)) for name, total in metrics.items()}
+    def summarize(self, totals: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The loss, and how well texts find their partners, and partners their texts, among all of the split."""
+        first, second = (kept(totals[name][0]) for name in ("text", "partner"))
+        return {"loss": pair_losses(first, second, 1 / self.options.temperature, 0.0, False), **recalls(first, second)}
 
-    def _cosines(self, nets: Networks, batch: Batch) -> Tensor:
-        """(batch, batch): texts in rows, partners in columns."""
+    def _vectors(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of texts and of their partners, (batch, dim) of length 1."""
         first = _mean(nets["model"](tokens=batch["tokens"], mask=batch["mask"]), batch["mask"])
         second = _mean(nets["model"](tokens=batch["pair_tokens"], mask=batch["pair_mask"]), batch["pair_mask"])
-        return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
-
-    def _contrast(self, cosines: Tensor) -> Tensor:
-        logits, partner = cosines / self.options.temperature, torch.arange(len(cosines), device=cosines.device)
-        directions = [F.cross_entropy(scores, partner, reduction="sum") for scores in (logits, logits.T)]
-        return (directions[0] + directions[1]) / 2
-
-
-def _found(cosines: Tensor, k: int) -> Tensor:
-    """How probably each row's partner, on the diagonal, is among its k nearest; 0 where a number is none."""
-    own = cosines.diagonal()[:, None]
-    nearer, alike = (cosines > own).sum(1), (cosines == own).sum(1)
-    return ((k - nearer) / alike).clamp(0, 1).masked_fill(cosines.isnan().any(1), 0)
+        return F.normalize(first, dim=-1), F.normalize(second, dim=-1)
 
 
 def _mean(vectors: Tensor, mask: Tensor) -> Tensor:
